@@ -1,0 +1,52 @@
+//! The contract between agent, shim and commands: HTTP/1.1 and JSON under `/v1/` on the agent's
+//! Unix socket.
+//!
+//! | request | answer |
+//! |---|---|
+//! | `POST /v1/volumes` [`MountRequest`] | 200 [`VolumeAnswer`] |
+//! | `POST /v1/volumes/ID/attached` | 204; 404 the agent does not know the volume; 410 it has ended |
+//! | `DELETE /v1/volumes?mount_dir=DIR` | 204, known or not |
+//! | `GET /v1/volumes`, `GET /v1/status` | 200, without accessors |
+//! | `GET /healthz`, `GET /readyz` | 200 or 503 |
+//!
+//! Every other answer carries a [`Refusal`]. Unknown fields are ignored on both sides and none
+//! changes its meaning within `/v1`: shims in several plugin directories may be older or newer than
+//! the agent. All times are milliseconds.
+#![forbid(unsafe_code)]
+
+mod mount_dir;
+mod volume;
+
+pub use mount_dir::{DRIVER_DIRECTORY, MountDir, MountDirError};
+pub use volume::{
+    Directory, File, MountRequest, Owner, Refusal, VolumeAnswer, VolumeId, VolumeIdError,
+};
+
+/// The variable that names another socket than [`DEFAULT_SOCKET`], for agent, shim and commands alike.
+pub const SOCKET_VARIABLE: &str = "VAULTTMPFS_SOCKET";
+
+/// Where the agent listens.
+pub const DEFAULT_SOCKET: &str = "/run/vaulttmpfs/agent.sock";
+
+/// The largest request body that the agent reads, in bytes.
+pub const MAX_REQUEST: usize = 64 * 1024;
+
+/// The largest answer body that the agent gives and the shim reads, in bytes.
+pub const MAX_ANSWER: usize = 1024 * 1024;
+
+/// A volume's tmpfs has this and the volume's id as its source, which `/proc/self/mountinfo` shows:
+/// the one sign by which agent and shim know a mount of ours.
+pub const SOURCE_PREFIX: &str = "vaulttmpfs:";
+
+/// The path of the volumes: `POST`, `DELETE` and `GET`.
+pub const VOLUMES_PATH: &str = "/v1/volumes";
+
+/// What the shim may leave behind of a mount's options: keys under this prefix carry Kubernetes
+/// secrets, which the agent has no use for.
+pub const SECRET_OPTION_PREFIX: &str = "kubernetes.io/secret/";
+
+/// The option by which the kubelet says `ro` or `rw`.
+pub const READ_WRITE_OPTION: &str = "kubernetes.io/readwrite";
+
+/// The option that carries the pod's uid, which must be the one in the mount directory.
+pub const POD_UID_OPTION: &str = "kubernetes.io/pod.uid";
