@@ -1,1 +1,4 @@
-
+pub mod config;
+pub mod duration;
+pub mod files;
+pub mod options;

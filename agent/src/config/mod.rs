@@ -1,0 +1,110 @@
+//! The agent's settings: environment variables, all checked at once.
+
+mod address;
+mod ca;
+mod read;
+mod source;
+mod values;
+pub mod variables;
+
+pub use address::{Address, AddressError};
+pub use ca::{Ca, CaError, CaSource, read_ca};
+pub use read::{SettingError, SettingErrors, locations, read};
+pub use source::{Environment, ProcessEnvironment};
+pub use variables::{VARIABLES, Variable, table};
+
+pub use crate::options::{PodDefaults, UnknownOptions};
+
+use crate::files::DeliveredFiles;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Where the agent serves and keeps its journal. Known even when other settings are bad, so that
+/// the agent can serve and say which.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Locations {
+    /// The Unix socket.
+    pub socket: PathBuf,
+    /// The directory of the journal.
+    pub state_dir: PathBuf,
+}
+
+/// Every setting but [`Locations`], checked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// How to reach Vault.
+    pub vault: VaultSettings,
+    /// The file with the generator token.
+    pub generator_token_path: PathBuf,
+    /// What holds where a pod says nothing.
+    pub pod_defaults: PodDefaults,
+    /// What a pod is told about Vault.
+    pub delivered: Delivered,
+    /// The node's host name, for the tokens' metadata.
+    pub node: String,
+    /// The Kubernetes cluster's name, for the tokens' metadata.
+    pub cluster: Option<String>,
+    /// What is allowed but doubtful, one line each, for the log.
+    pub warnings: Vec<String>,
+}
+
+/// How to reach Vault.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VaultSettings {
+    /// Vault's URL.
+    pub address: Address,
+    /// The CAs to trust instead of the system's.
+    pub ca: Option<CaSource>,
+    /// PEM files of a client certificate and its key.
+    pub client_certificate: Option<(PathBuf, PathBuf)>,
+    /// The time for one attempt of a call.
+    pub timeout: Duration,
+    /// How often a call is attempted again.
+    pub max_retries: u32,
+    /// The most calls that Vault gets, where limited.
+    pub rate_limit: Option<RateLimit>,
+    /// Vault's certificate is not checked.
+    pub skip_verify: bool,
+    /// The host name that Vault's certificate must have, where not the address's.
+    pub server_name: Option<String>,
+    /// The Vault namespace.
+    pub namespace: Option<String>,
+    /// Hosts besides the address's that a redirect may lead to, lower-case, without port.
+    pub redirect_hosts: Vec<String>,
+}
+
+/// A bucket of calls: `burst` at once, then one an `interval`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RateLimit {
+    /// The time after which the bucket gets a further call.
+    pub interval: Duration,
+    /// The most calls in the bucket, at least one.
+    pub burst: u32,
+}
+
+/// What a pod is told about Vault.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Delivered {
+    /// Vault's URL, or nothing when the agent's own leads to the node itself.
+    pub vault_addr: Option<String>,
+    /// The Vault namespace.
+    pub namespace: Option<String>,
+    /// The CAs by which to trust Vault.
+    pub ca: Option<CaSource>,
+    /// False: a pod gets the token's files only.
+    pub extra_files: bool,
+}
+
+impl Delivered {
+    /// The content of the files beside the token's. Reads the CAs each time.
+    pub fn files(&self) -> Result<DeliveredFiles, CaError> {
+        if !self.extra_files {
+            return Ok(DeliveredFiles::default());
+        }
+        Ok(DeliveredFiles {
+            vault_addr: self.vault_addr.clone(),
+            namespace: self.namespace.clone(),
+            ca: self.ca.as_ref().map(read_ca).transpose()?.map(|ca| ca.pem),
+        })
+    }
+}

@@ -1,0 +1,348 @@
+//! From the environment to checked settings. Every bad one is reported, not only the first.
+
+use super::values::{self, Parsed};
+use super::variables as table;
+use super::{
+    CaSource, Delivered, Environment, Locations, PodDefaults, Settings, Variable, VaultSettings,
+    read_ca,
+};
+use crate::files::VAULT_ADDR_FILE;
+use std::ffi::OsString;
+use std::fmt;
+use std::fs::File;
+use std::path::PathBuf;
+
+/// One bad setting.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SettingError {
+    /// The variable as it was spelled.
+    pub variable: &'static str,
+    /// Its value, on one line and bounded; nothing when it may be secret or is not UTF-8.
+    pub value: Option<String>,
+    /// What is expected.
+    pub expected: String,
+}
+
+/// All bad settings, at least one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SettingErrors(Vec<SettingError>);
+
+/// More characters than these of a value are left out.
+const SHOWN_CHARACTERS: usize = 80;
+
+/// Where the agent serves and keeps its journal, as the environment says it. Never fails, so that
+/// the agent can serve and tell what is wrong; [`read`] reports a bad one.
+pub fn locations(env: &impl Environment) -> Locations {
+    Locations {
+        socket: location(env, &table::SOCKET),
+        state_dir: location(env, &table::STATE_DIR),
+    }
+}
+
+fn location(env: &impl Environment, variable: &Variable) -> PathBuf {
+    let set = |name: &&'static str| {
+        let value = env.get(name).filter(|value| !value.is_empty())?;
+        Some((*name, PathBuf::from(value)))
+    };
+    match variable.names.iter().find_map(set) {
+        Some((table::SYSTEMD_STATE_DIR, list)) => first_of(list),
+        Some((_, path)) => path,
+        None => PathBuf::from(variable.default),
+    }
+}
+
+/// systemd separates several state directories by colons.
+fn first_of(list: PathBuf) -> PathBuf {
+    match list.to_str().and_then(|text| text.split_once(':')) {
+        Some((first, _)) => PathBuf::from(first),
+        None => list,
+    }
+}
+
+/// Every setting but the locations. Files of CAs are read once, so that a bad one is known early.
+pub fn read(env: &impl Environment) -> Result<Settings, SettingErrors> {
+    let mut reader = Reader {
+        env,
+        errors: Vec::new(),
+        warnings: Vec::new(),
+    };
+    let settings = settings(&mut reader);
+    match settings {
+        Some(mut settings) if reader.errors.is_empty() => {
+            settings.warnings = reader.warnings;
+            Ok(settings)
+        }
+        _ => Err(SettingErrors(reader.errors)),
+    }
+}
+
+/// Reads every part before giving up on any. Nothing only where an error was reported.
+fn settings<E: Environment>(reader: &mut Reader<'_, E>) -> Option<Settings> {
+    for location in [&table::SOCKET, &table::STATE_DIR] {
+        reader.value(location, values::path);
+    }
+    let vault = vault(reader);
+    let delivered = delivered(reader, vault.as_ref());
+    let pod_defaults = pod_defaults(reader);
+    let generator_token_path = reader.value(&table::GENERATOR_TOKEN_PATH, values::path);
+    let cluster = reader.value(&table::CLUSTER_NAME, values::name);
+    Some(Settings {
+        vault: vault?,
+        generator_token_path: generator_token_path?,
+        pod_defaults: pod_defaults?,
+        delivered: delivered?,
+        node: node_name(),
+        cluster,
+        warnings: Vec::new(),
+    })
+}
+
+fn vault<E: Environment>(reader: &mut Reader<'_, E>) -> Option<VaultSettings> {
+    let address = reader.value(&table::ADDRESS, values::address);
+    let ca = ca(reader);
+    let client_certificate = client_certificate(reader);
+    let timeout = reader.value(&table::CLIENT_TIMEOUT, values::timeout);
+    let max_retries = reader.value(&table::MAX_RETRIES, values::count);
+    let rate_limit = reader.value(&table::RATE_LIMIT, values::rate_limit);
+    let skip_verify = reader.value(&table::SKIP_VERIFY, values::boolean);
+    let server_name = reader.value(&table::SERVER_NAME, values::server_name);
+    let namespace = reader.value(&table::NAMESPACE, values::namespace);
+    let redirect_hosts = reader.value(&table::REDIRECT_HOSTS, values::hosts);
+    let settings = VaultSettings {
+        address: address?,
+        ca,
+        client_certificate,
+        timeout: timeout?,
+        max_retries: max_retries?,
+        rate_limit,
+        skip_verify: skip_verify?,
+        server_name,
+        namespace,
+        redirect_hosts: redirect_hosts.unwrap_or_default(),
+    };
+    reader.warnings.extend(doubts(&settings));
+    Some(settings)
+}
+
+/// A file wins over a directory, as in Vault's own clients (go-rootcerts). What does not count is not
+/// checked.
+fn ca<E: Environment>(reader: &mut Reader<'_, E>) -> Option<CaSource> {
+    if reader.is_set(&table::CA_FILE) {
+        reader.value(&table::CA_FILE, ca_file)
+    } else {
+        reader.value(&table::CA_DIRECTORY, |text| {
+            readable_ca(CaSource::Directory(values::path(text)?))
+        })
+    }
+}
+
+fn ca_file(text: &str) -> Parsed<CaSource> {
+    readable_ca(CaSource::File(values::path(text)?))
+}
+
+fn readable_ca(source: CaSource) -> Parsed<CaSource> {
+    read_ca(&source)
+        .map(|_| source)
+        .map_err(|error| format!("PEM certificates, but {error}"))
+}
+
+fn client_certificate<E: Environment>(reader: &mut Reader<'_, E>) -> Option<(PathBuf, PathBuf)> {
+    let certificate = reader.value(&table::CLIENT_CERTIFICATE, readable_file);
+    let key = reader.value(&table::CLIENT_KEY, readable_file);
+    reader.together(&table::CLIENT_CERTIFICATE, &table::CLIENT_KEY);
+    certificate.zip(key)
+}
+
+fn readable_file(text: &str) -> Parsed<PathBuf> {
+    let path = values::path(text)?;
+    match File::open(&path).and_then(|file| file.metadata()) {
+        Ok(metadata) if metadata.is_file() && metadata.len() > 0 => Ok(path),
+        Ok(_) => Err("a file that is not empty".to_owned()),
+        Err(error) => Err(format!("a file, but it cannot be read: {error}")),
+    }
+}
+
+fn pod_defaults<E: Environment>(reader: &mut Reader<'_, E>) -> Option<PodDefaults> {
+    let role = reader.value(&table::ROLE, values::role);
+    let token_filename = reader.value(&table::TOKEN_FILENAME, values::token_filename);
+    let wrap_ttl = reader.value(&table::WRAP_TTL, values::ttl);
+    let unknown_options = reader.value(&table::UNKNOWN_OPTIONS, values::unknown_options);
+    Some(PodDefaults {
+        role: role?,
+        token_filename: token_filename?,
+        wrap_ttl: wrap_ttl?,
+        unknown_options: unknown_options?,
+    })
+}
+
+/// What is not said for pods is as for the agent, but an address that leads to the node itself.
+fn delivered<E: Environment>(
+    reader: &mut Reader<'_, E>,
+    vault: Option<&VaultSettings>,
+) -> Option<Delivered> {
+    let address = reader.value(&table::POD_VAULT_ADDR, values::pod_address);
+    let ca = reader.value(&table::POD_CACERT, ca_file);
+    let extra_files = reader.value(&table::EXTRA_FILES, values::boolean)?;
+    let vault = vault?;
+    let own = (!vault.address.is_loopback()).then_some(&vault.address);
+    let address = address.as_ref().or(own);
+    if address.is_none() && extra_files {
+        reader.warn(format!(
+            "{} leads to the node itself: pods get no {VAULT_ADDR_FILE} unless {} is set",
+            vault.address,
+            table::POD_VAULT_ADDR.names[0],
+        ));
+    }
+    Some(Delivered {
+        vault_addr: address.map(ToString::to_string),
+        namespace: vault.namespace.clone(),
+        ca: ca.or_else(|| vault.ca.clone()),
+        extra_files,
+    })
+}
+
+/// What is allowed, but lets a token be read on its way.
+fn doubts(vault: &VaultSettings) -> Vec<String> {
+    let mut doubts = Vec::new();
+    if vault.skip_verify {
+        doubts.push(
+            "Vault's certificate is not checked: anyone on the way can take tokens".to_owned(),
+        );
+    }
+    if !vault.address.is_https() && !vault.address.is_loopback() {
+        doubts.push(format!(
+            "{}: tokens cross the network in the clear",
+            vault.address
+        ));
+    }
+    doubts
+}
+
+/// The host name as the kernel has it; Kubernetes' name of the node may be another.
+fn node_name() -> String {
+    nix::unistd::gethostname()
+        .map(|name| name.to_string_lossy().into_owned())
+        .unwrap_or_default()
+}
+
+/// Reads variables and keeps what is wrong with them.
+struct Reader<'a, E> {
+    env: &'a E,
+    errors: Vec<SettingError>,
+    warnings: Vec<String>,
+}
+
+impl<E: Environment> Reader<'_, E> {
+    /// The variable's value, its default where it is not set; nothing when there is neither, or
+    /// when it is bad, which is then reported.
+    fn value<T>(
+        &mut self,
+        variable: &Variable,
+        parse: impl FnOnce(&str) -> Parsed<T>,
+    ) -> Option<T> {
+        let (name, value) = match self.spelling(variable) {
+            Some((name, value)) => (name, value.into_string().ok()),
+            None if variable.default.is_empty() => return None,
+            None => (variable.names[0], Some(variable.default.to_owned())),
+        };
+        let Some(value) = value else {
+            self.report(name, None, "UTF-8".to_owned());
+            return None;
+        };
+        parse(&value)
+            .map_err(|expected| self.report(name, shown(&value), expected))
+            .ok()
+    }
+
+    /// The first of the variable's names that is set, and its value. An empty value is none.
+    fn spelling(&mut self, variable: &Variable) -> Option<(&'static str, OsString)> {
+        let set = |name: &&'static str| {
+            let value = self.env.get(name).filter(|value| !value.is_empty())?;
+            Some((*name, value))
+        };
+        let mut spellings = variable.names.iter().filter_map(set);
+        let (name, value) = spellings.next()?;
+        let other = spellings.find(|(_, other)| *other != value);
+        if let Some((other, _)) = other {
+            self.warn(format!("{name} and {other} differ: {name} counts"));
+        }
+        Some((name, value))
+    }
+
+    fn is_set(&mut self, variable: &Variable) -> bool {
+        let set = |name: &&'static str| self.env.get(name).is_some_and(|value| !value.is_empty());
+        variable.names.iter().any(set)
+    }
+
+    /// Reports one of two variables that is set without the other.
+    fn together(&mut self, one: &Variable, other: &Variable) {
+        for (set, missing) in [(one, other), (other, one)] {
+            if self.is_set(set) && !self.is_set(missing) {
+                let [.., name] = missing.names else { continue };
+                let [.., with] = set.names else { continue };
+                self.report(name, None, format!("set, since {with} is"));
+            }
+        }
+    }
+
+    fn warn(&mut self, warning: String) {
+        self.warnings.push(warning);
+    }
+
+    fn report(&mut self, variable: &'static str, value: Option<String>, expected: String) {
+        self.errors.push(SettingError {
+            variable,
+            value,
+            expected,
+        });
+    }
+}
+
+/// A value for a message: on one line and bounded, or nothing when it may hold a secret: a URL with
+/// a password, or a token where a path was meant.
+fn shown(value: &str) -> Option<String> {
+    let token = ["hvs.", "hvb.", "hvr.", "s.", "b.", "r."]
+        .iter()
+        .any(|prefix| value.starts_with(prefix));
+    if token || value.contains('@') {
+        return None;
+    }
+    Some(match value.char_indices().nth(SHOWN_CHARACTERS) {
+        Some((end, _)) => format!("{:?}…", &value[..end]),
+        None => format!("{value:?}"),
+    })
+}
+
+impl SettingErrors {
+    /// Each of them.
+    pub fn iter(&self) -> impl Iterator<Item = &SettingError> {
+        self.0.iter()
+    }
+}
+
+impl fmt::Display for SettingError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            variable,
+            value,
+            expected,
+        } = self;
+        match value {
+            Some(value) => write!(f, "{variable}={value}: expected {expected}"),
+            None => write!(f, "{variable}: expected {expected}"),
+        }
+    }
+}
+
+impl fmt::Display for SettingErrors {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, error) in self.0.iter().enumerate() {
+            let separator = if index == 0 { "" } else { "; " };
+            write!(f, "{separator}{error}")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for SettingError {}
+impl std::error::Error for SettingErrors {}
