@@ -1,1 +1,44 @@
+//! What the end-to-end tests and the demo stand on: a real Vault server (OpenBao), a faulty proxy
+//! in front of it, a node with an agent in a mount namespace of its own, and a kubelet.
+//!
+//! Nothing here uses the agent's or the driver's own code, only the names both are called by.
+#![forbid(unsafe_code)]
+#![allow(clippy::doc_markdown, reason = "OpenBao is a name, not code")]
+#![allow(
+    clippy::must_use_candidate,
+    reason = "many a call is made for its effect"
+)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::missing_panics_doc,
+    reason = "a harness that cannot go on fails its test, naming the place"
+)]
 
+mod authority;
+mod binaries;
+mod child;
+mod eventually;
+mod https;
+mod kubelet;
+mod lab;
+mod mounts;
+mod node;
+mod openbao;
+mod proxy;
+mod secrets;
+mod socket;
+mod vault;
+
+pub use authority::{Authority, Identity};
+pub use child::Child;
+pub use eventually::{eventually, eventually_within};
+pub use kubelet::{Kubelet, Options, Outcome, Pod, Volume};
+pub use lab::{Lab, LabBuilder};
+pub use mounts::{Mount, mount_table};
+pub use node::{Agent, Node, Settings};
+pub use openbao::OpenBao;
+pub use proxy::{Fault, Proxy};
+pub use secrets::Secrets;
+pub use socket::Answer;
+pub use vault::{GENERATOR_POLICY, Reply, Role, Vault, text};

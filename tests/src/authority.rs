@@ -1,0 +1,70 @@
+//! A private certificate authority, made anew for each test.
+
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa,
+    KeyPair, KeyUsagePurpose,
+};
+
+/// The names that a server of a test answers to.
+const NAMES: [&str; 3] = ["127.0.0.1", "localhost", "vault.test"];
+
+/// A certificate authority of its own.
+pub struct Authority {
+    issuer: CertifiedIssuer<'static, KeyPair>,
+}
+
+/// A server's certificate and key, as PEM.
+pub struct Identity {
+    /// The certificate.
+    pub certificate: String,
+    /// Its private key.
+    pub key: String,
+}
+
+impl Authority {
+    /// Makes one. Each has the same name and another key, so that only the key tells them apart.
+    #[must_use]
+    pub fn new() -> Self {
+        let mut parameters = CertificateParams::default();
+        parameters.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+        parameters.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+        parameters
+            .distinguished_name
+            .push(DnType::CommonName, "vaulttmpfs test authority");
+        let key = KeyPair::generate().expect("a key for the authority");
+        let issuer =
+            CertifiedIssuer::self_signed(parameters, key).expect("the authority's certificate");
+        Self { issuer }
+    }
+
+    /// The authority's certificate as PEM: what its clients trust.
+    #[must_use]
+    pub fn certificate(&self) -> String {
+        self.issuer.pem()
+    }
+
+    /// A certificate for a server on this machine.
+    #[must_use]
+    pub fn identity(&self) -> Identity {
+        let names: Vec<String> = NAMES.map(str::to_owned).into();
+        let mut parameters = CertificateParams::new(names).expect("a server's names");
+        parameters.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        parameters
+            .distinguished_name
+            .push(DnType::CommonName, "vault");
+        let key = KeyPair::generate().expect("a key for the server");
+        let certificate = parameters
+            .signed_by(&key, &self.issuer)
+            .expect("the server's certificate");
+        Identity {
+            certificate: certificate.pem(),
+            key: key.serialize_pem(),
+        }
+    }
+}
+
+impl Default for Authority {
+    fn default() -> Self {
+        Self::new()
+    }
+}

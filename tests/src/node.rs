@@ -1,0 +1,293 @@
+//! A node: a mount namespace with a kubelet's directories and an agent, gone with the test.
+
+use crate::child::RunAs;
+use crate::socket::{self, Answer};
+use crate::{Child, Mount, binaries, eventually, mount_table};
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::sched::{CloneFlags, unshare};
+use nix::sys::signal::Signal;
+use nix::sys::stat::{Mode, umask};
+use std::collections::BTreeMap;
+use std::fs::{self, OpenOptions, Permissions};
+use std::os::unix::fs::{PermissionsExt, chown};
+use std::path::{Path, PathBuf};
+use std::process::{ExitStatus, Stdio};
+use tempfile::TempDir;
+use vaulttmpfs_api::{DRIVER_DIRECTORY, SOURCE_PREFIX};
+
+/// Whom the agent runs as: nobody that any machine knows.
+const AGENT_USER: u32 = 64_321;
+
+/// A node's directories, on a tmpfs of their own that only its namespace sees.
+pub struct Node {
+    root: PathBuf,
+    // Removed last: the tmpfs is mounted on it.
+    _directory: TempDir,
+}
+
+/// An agent's environment.
+pub type Settings = BTreeMap<String, String>;
+
+impl Node {
+    /// Moves the calling thread into a mount namespace of its own. Threads and processes that it
+    /// starts from now on are in there with it; everything mounted there ends with them.
+    #[must_use]
+    pub fn new() -> Self {
+        assert!(
+            nix::unistd::geteuid().is_root(),
+            "mounting needs root: see tests/README.md"
+        );
+        umask(Mode::from_bits_truncate(0o022));
+        let directory = tempfile::tempdir().expect("a directory for the node");
+        // mountinfo shows paths without symbolic links.
+        let root = directory.path().canonicalize().expect("the node's path");
+        unshare(CloneFlags::CLONE_NEWNS).expect("a mount namespace (this needs CAP_SYS_ADMIN)");
+        let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
+        mount(None::<&str>, "/", None::<&str>, private, None::<&str>).expect("private mounts");
+        let plain = MsFlags::empty();
+        mount(Some("node"), &root, Some("tmpfs"), plain, Some("mode=0755")).expect("a tmpfs");
+        let node = Self {
+            root,
+            _directory: directory,
+        };
+        node.make_directories();
+        node
+    }
+
+    fn make_directories(&self) {
+        for (path, mode, owner) in [
+            ("kubelet", 0o750, 0),
+            ("kubelet/pods", 0o750, 0),
+            ("plugins", 0o755, 0),
+            ("etc", 0o755, 0),
+            ("run", 0o755, AGENT_USER),
+            ("state", 0o700, AGENT_USER),
+        ] {
+            let path = self.path(path);
+            fs::create_dir(&path).expect("a directory");
+            fs::set_permissions(&path, Permissions::from_mode(mode)).expect("its mode");
+            chown(&path, Some(owner), Some(owner)).expect("its owner");
+        }
+    }
+
+    /// A path on the node's own tmpfs.
+    #[must_use]
+    pub fn path(&self, relative: &str) -> PathBuf {
+        self.root.join(relative)
+    }
+
+    /// Writes a file that the agent may read.
+    #[must_use]
+    pub fn write_for_agent(&self, relative: &str, content: &str) -> PathBuf {
+        let path = self.path(relative);
+        fs::write(&path, content).expect("a file for the agent");
+        fs::set_permissions(&path, Permissions::from_mode(0o400)).expect("its mode");
+        chown(&path, Some(AGENT_USER), Some(AGENT_USER)).expect("its owner");
+        path
+    }
+
+    /// Installs the driver as the kubelet finds it.
+    #[must_use]
+    pub fn install_driver(&self) -> PathBuf {
+        let directory = self.path("plugins").join(DRIVER_DIRECTORY);
+        fs::create_dir(&directory).expect("the driver's directory");
+        let installed = directory.join("vaulttmpfs");
+        fs::copy(binaries::driver(), &installed).expect("a copy of the driver");
+        installed
+    }
+
+    /// Where the agent's socket is.
+    #[must_use]
+    pub fn socket(&self) -> PathBuf {
+        self.path("run/agent.sock")
+    }
+
+    /// The mounts attached at or below the node's own directory, its tmpfs aside.
+    #[must_use]
+    pub fn mounts(&self) -> Vec<Mount> {
+        let mut mounts = mount_table();
+        mounts.retain(|mount| mount.point.starts_with(&self.root) && mount.point != self.root);
+        mounts
+    }
+
+    /// The product's mounts on this node.
+    #[must_use]
+    pub fn volumes(&self) -> Vec<Mount> {
+        let mut mounts = self.mounts();
+        mounts.retain(|mount| mount.source.starts_with(SOURCE_PREFIX));
+        mounts
+    }
+
+    /// Everything in the agent's state directory, as text.
+    #[must_use]
+    pub fn journal(&self) -> String {
+        let mut text = String::new();
+        let mut pending = vec![self.path("state")];
+        while let Some(directory) = pending.pop() {
+            // A file may go while one looks.
+            for entry in fs::read_dir(directory)
+                .expect("the state directory")
+                .flatten()
+            {
+                let path = entry.path();
+                if path.is_dir() {
+                    pending.push(path);
+                } else if let Ok(bytes) = fs::read(&path) {
+                    text += &String::from_utf8_lossy(&bytes);
+                    text.push('\n');
+                }
+            }
+        }
+        text
+    }
+}
+
+impl Default for Node {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        // The namespace's end would do, but the directory is to be removed before.
+        let _ = umount2(&self.root, MntFlags::MNT_DETACH);
+    }
+}
+
+/// An agent process on a node, and the way to talk to it.
+pub struct Agent {
+    process: Option<Child>,
+    settings: Settings,
+    run_as: RunAs,
+    log: PathBuf,
+    socket: PathBuf,
+}
+
+impl Agent {
+    /// An agent not yet started, as the product runs it: a user of its own, no capability.
+    #[must_use]
+    pub fn new(node: &Node, settings: Settings) -> Self {
+        Self {
+            process: None,
+            settings,
+            run_as: RunAs::User(AGENT_USER),
+            log: node.path("agent.log"),
+            socket: node.socket(),
+        }
+    }
+
+    /// Lets it run as root, as an administrator may try.
+    pub fn run_as_root(&mut self) {
+        self.run_as = RunAs::Root;
+    }
+
+    /// Its environment at the next start.
+    pub fn settings(&mut self) -> &mut Settings {
+        &mut self.settings
+    }
+
+    /// Starts it. It ends with the calling thread.
+    pub fn start(&mut self) {
+        let log = OpenOptions::new().create(true).append(true).open(&self.log);
+        let log = log.expect("the agent's log");
+        let mut command = Child::command(binaries::agent().as_os_str(), self.run_as);
+        command
+            .arg("agent")
+            .envs(&self.settings)
+            .current_dir("/")
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().expect("the agent's log"))
+            .stderr(log);
+        self.process = Some(Child::spawn(&mut command, "the agent"));
+    }
+
+    /// Waits until it answers at all.
+    pub fn wait_until_serving(&mut self) {
+        self.wait_for("/healthz", "the agent to serve");
+    }
+
+    /// Waits until it is warm.
+    pub fn wait_until_ready(&mut self) {
+        self.wait_for("/readyz", "the agent to be ready");
+    }
+
+    fn wait_for(&mut self, path: &str, what: &str) {
+        eventually(what, || {
+            let ended = self.process.as_mut().expect("a started agent").ended();
+            assert!(
+                ended.is_none(),
+                "the agent ended, {ended:?}:\n{}",
+                self.log()
+            );
+            let answer = socket::call(&self.socket, "GET", path, "")?;
+            (answer.status == 200).then_some(())
+        });
+    }
+
+    /// The process, while there is one.
+    pub fn process(&mut self) -> &mut Child {
+        self.process.as_mut().expect("a started agent")
+    }
+
+    /// Asks it to end, as systemd does, and says how it did.
+    pub fn stop(&mut self) -> ExitStatus {
+        let status = self.process().terminate();
+        self.process = None;
+        status
+    }
+
+    /// kill -9.
+    pub fn kill(&mut self) {
+        self.process().kill();
+        self.process = None;
+    }
+
+    /// Lets it hang, as a machine out of memory or an attached debugger does.
+    pub fn freeze(&mut self) {
+        self.process().signal(Signal::SIGSTOP);
+    }
+
+    /// Ends what [`Self::freeze`] began.
+    pub fn thaw(&mut self) {
+        self.process().signal(Signal::SIGCONT);
+    }
+
+    /// What it has written so far, over all its lives.
+    #[must_use]
+    pub fn log(&self) -> String {
+        let bytes = fs::read(&self.log).unwrap_or_default();
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+
+    /// Its socket.
+    #[must_use]
+    pub fn socket(&self) -> &Path {
+        &self.socket
+    }
+
+    /// One call on its socket as root.
+    #[must_use]
+    pub fn call(&self, method: &str, path: &str, body: &str) -> Answer {
+        let answer = socket::call(&self.socket, method, path, body);
+        answer.unwrap_or_else(|| panic!("no answer to {method} {path}:\n{}", self.log()))
+    }
+
+    /// Reads from its socket, which must go well.
+    #[must_use]
+    pub fn get(&self, path: &str) -> serde_json::Value {
+        let answer = self.call("GET", path, "");
+        assert_eq!(answer.status, 200, "GET {path}: {answer:?}");
+        answer.json()
+    }
+
+    /// The volumes it knows, as it shows them.
+    #[must_use]
+    pub fn volumes(&self) -> Vec<serde_json::Value> {
+        let list = self.get("/v1/volumes");
+        list["volumes"]
+            .as_array()
+            .cloned()
+            .expect("a list of volumes")
+    }
+}

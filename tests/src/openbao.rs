@@ -1,0 +1,190 @@
+//! A real OpenBao over TLS, with a private authority.
+
+use crate::child::RunAs;
+use crate::vault::{Vault, text};
+use crate::{Authority, Child, Secrets, binaries, eventually};
+use nix::sys::signal::Signal;
+use serde_json::{Value, json};
+use std::fs::{self, File};
+use std::net::TcpListener;
+use std::path::PathBuf;
+use tempfile::TempDir;
+use ureq::http::Method;
+
+/// How often another port is tried when someone else was faster to take the one found free.
+const PORT_TRIES: usize = 5;
+
+/// A running, unsealed server whose storage is its memory.
+pub struct OpenBao {
+    root: Vault,
+    unseal_key: String,
+    authority: Authority,
+    address: String,
+    process: Child,
+    directory: TempDir,
+}
+
+impl OpenBao {
+    /// Starts, initialises and unseals one. It ends with the calling thread.
+    #[must_use]
+    pub fn start() -> Self {
+        let authority = Authority::new();
+        let directory = tempfile::tempdir().expect("a directory for OpenBao");
+        let (process, address) = (0..PORT_TRIES)
+            .find_map(|_| start_on_free_port(&authority, &directory))
+            .unwrap_or_else(|| panic!("OpenBao does not start: {}", log(&directory)));
+        let anyone = Vault::new(&address, &authority.certificate(), "");
+        let keys = put(
+            &anyone,
+            "sys/init",
+            &json!({"secret_shares": 1, "secret_threshold": 1}),
+        );
+        let mut server = Self {
+            root: anyone.with_token(&text(&keys["root_token"])),
+            unseal_key: text(&keys["keys"][0]),
+            authority,
+            address,
+            process,
+            directory,
+        };
+        server.unseal();
+        server
+    }
+
+    /// `https://127.0.0.1:PORT`.
+    #[must_use]
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// Who signed its certificate.
+    #[must_use]
+    pub fn authority(&self) -> &Authority {
+        &self.authority
+    }
+
+    /// Vault as its administrator sees it.
+    #[must_use]
+    pub fn root(&self) -> &Vault {
+        &self.root
+    }
+
+    /// The process, to be stopped, continued or killed.
+    pub fn process(&mut self) -> &mut Child {
+        &mut self.process
+    }
+
+    /// Seals it: from now on it answers 503 to nearly everything.
+    pub fn seal(&self) {
+        put(&self.root, "sys/seal", &json!({}));
+    }
+
+    /// Unseals it, and waits until it serves.
+    pub fn unseal(&mut self) {
+        put(&self.root, "sys/unseal", &json!({"key": self.unseal_key}));
+        eventually("OpenBao to serve after unsealing", || {
+            (self.root.read("sys/health").status == 200).then_some(())
+        });
+    }
+
+    /// Lets it hang: connections are taken by the kernel, and nothing answers.
+    pub fn freeze(&self) {
+        self.process.signal(Signal::SIGSTOP);
+    }
+
+    /// Ends what [`Self::freeze`] began.
+    pub fn thaw(&self) {
+        self.process.signal(Signal::SIGCONT);
+    }
+
+    /// The audit log's entries so far, values in the clear.
+    #[must_use]
+    pub fn audit_log(&self) -> Vec<Value> {
+        let path = self.directory.path().join("audit.log");
+        let log = fs::read_to_string(path).expect("the audit log");
+        let entries = log.lines().map(serde_json::from_str);
+        entries
+            .collect::<Result<_, _>>()
+            .expect("the audit log's entries")
+    }
+
+    /// Every token and accessor that it ever gave or was given.
+    #[must_use]
+    pub fn secrets(&self) -> Secrets {
+        Secrets::of(&self.audit_log())
+    }
+}
+
+fn put(vault: &Vault, path: &str, body: &Value) -> Value {
+    let reply = vault.call(Method::PUT, path, Some(body));
+    let reply = reply.unwrap_or_else(|error| panic!("{path}: {error}"));
+    assert!(reply.status < 300, "{path}: {reply:?}");
+    reply.body
+}
+
+/// Starts it on a port that was free a moment ago, or returns nothing when it ended at once.
+fn start_on_free_port(authority: &Authority, directory: &TempDir) -> Option<(Child, String)> {
+    let listener = format!("127.0.0.1:{}", free_port());
+    let address = format!("https://{listener}");
+    let configuration = write_configuration(authority, directory, &listener);
+    let output = File::create(directory.path().join("log")).expect("OpenBao's log");
+    let mut command = Child::command(binaries::openbao().as_os_str(), RunAs::Root);
+    command
+        .args(["server", "-config"])
+        .arg(configuration)
+        .stdin(std::process::Stdio::null())
+        .stdout(output.try_clone().expect("OpenBao's log"))
+        .stderr(output);
+    let mut process = Child::spawn(&mut command, "OpenBao");
+    let vault = Vault::new(&address, &authority.certificate(), "");
+    let alive = eventually("OpenBao's first answer", || {
+        if process.ended().is_some() {
+            return Some(false);
+        }
+        let reply = vault.call(Method::GET, "sys/seal-status", None);
+        reply.is_ok().then_some(true)
+    });
+    alive.then_some((process, address))
+}
+
+fn write_configuration(authority: &Authority, directory: &TempDir, listener: &str) -> PathBuf {
+    let directory = directory.path();
+    let identity = authority.identity();
+    fs::write(directory.join("server.crt"), identity.certificate).expect("a certificate file");
+    fs::write(directory.join("server.key"), identity.key).expect("a key file");
+    let cluster = format!("127.0.0.1:{}", free_port());
+    let directory = directory.display();
+    // The audit log holds its values in the clear: so a test knows every secret there ever was.
+    let text = format!(
+        r#"
+storage "inmem" {{}}
+listener "tcp" {{
+  address         = "{listener}"
+  cluster_address = "{cluster}"
+  tls_cert_file   = "{directory}/server.crt"
+  tls_key_file    = "{directory}/server.key"
+}}
+api_addr     = "https://{listener}"
+cluster_addr = "https://{cluster}"
+log_level    = "warn"
+audit "file" "tests" {{
+  options {{
+    file_path = "{directory}/audit.log"
+    log_raw   = "true"
+  }}
+}}
+"#
+    );
+    let path = PathBuf::from(format!("{directory}/openbao.hcl"));
+    fs::write(&path, text).expect("OpenBao's configuration");
+    path
+}
+
+fn free_port() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    listener.local_addr().expect("its number").port()
+}
+
+fn log(directory: &TempDir) -> String {
+    fs::read_to_string(directory.path().join("log")).unwrap_or_default()
+}

@@ -1,0 +1,105 @@
+//! Every token and accessor of a Vault server, to look for them where none may be.
+
+use serde_json::Value;
+use std::collections::BTreeSet;
+
+/// Where the audit log has a token or an accessor.
+const FIELDS: [&str; 6] = [
+    "accessor",
+    "client_token",
+    "client_token_accessor",
+    "id",
+    "token",
+    "wrapped_accessor",
+];
+
+/// A token is `s.` or `b.` and at least 24 characters, an accessor 24 of them.
+const SHORTEST: usize = 24;
+
+/// Tokens and accessors.
+#[derive(Debug, Default)]
+pub struct Secrets(BTreeSet<String>);
+
+impl Secrets {
+    pub(crate) fn of(audit_log: &[Value]) -> Self {
+        let mut secrets = Self::default();
+        for entry in audit_log {
+            secrets.collect(entry);
+        }
+        secrets
+    }
+
+    /// How many there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether there is none, which says that nothing was looked for.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The first line of the text that has one of them.
+    #[must_use]
+    pub fn line_with_one<'a>(&self, text: &'a str) -> Option<&'a str> {
+        let has_one = |line: &&str| self.0.iter().any(|secret| line.contains(secret.as_str()));
+        text.lines().find(has_one)
+    }
+
+    /// Fails the test when one of them is in the text.
+    #[track_caller]
+    pub fn assert_absent(&self, what: &str, text: &str) {
+        if let Some(line) = self.line_with_one(text) {
+            panic!("a secret in {what}: {line}");
+        }
+    }
+
+    fn collect(&mut self, value: &Value) {
+        match value {
+            Value::Object(fields) => {
+                for (name, value) in fields {
+                    match value.as_str() {
+                        Some(text) if FIELDS.contains(&name.as_str()) => self.add(text),
+                        _ => self.collect(value),
+                    }
+                }
+            }
+            Value::Array(values) => values.iter().for_each(|value| self.collect(value)),
+            _ => {}
+        }
+    }
+
+    /// Keeps it unless it is something else of that name: ids of requests have dashes.
+    fn add(&mut self, text: &str) {
+        if text.len() >= SHORTEST && !text.contains(['-', '/', ' ']) {
+            self.0.insert(text.to_owned());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn finds_tokens_and_accessors_wherever_they_are() {
+        let entry = json!({
+            "auth": {"client_token": "s.aaaaaaaaaaaaaaaaaaaaaaaa", "accessor": "bbbbbbbbbbbbbbbbbbbbbbbb"},
+            "request": {"id": "78a46469-7343-8c88-be25-cfacea5508ef", "path": "auth/token/create"},
+            "response": {"wrap_info": {"token": "s.cccccccccccccccccccccccc", "ttl": 60}},
+        });
+        let secrets = Secrets::of(&[entry]);
+        assert_eq!(secrets.len(), 3);
+        secrets.assert_absent("a text without", "s.dddddddddddddddddddddddd");
+    }
+
+    #[test]
+    #[should_panic(expected = "a secret in the log: token=s.cccccccccccccccccccccccc")]
+    fn tells_where_one_is() {
+        let entry = json!({"response": {"wrap_info": {"token": "s.cccccccccccccccccccccccc"}}});
+        Secrets::of(&[entry]).assert_absent("the log", "well\ntoken=s.cccccccccccccccccccccccc\n");
+    }
+}

@@ -1,0 +1,11 @@
+//! End-to-end tests: a real Vault server over TLS, the agent and the driver as they are built, real
+//! mounts. One binary of modules, one subject each; `tests/README.md` says how to run one.
+#![forbid(unsafe_code)]
+#![allow(clippy::doc_markdown, reason = "OpenBao is a name, not code")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test that cannot go on fails, naming the place"
+)]
+
+mod harness;
