@@ -1,4 +1,20 @@
+//! The `vaulttmpfs` agent and the admin's commands.
+//!
+//! Arrows point one way: [`commands`] → [`server`] → [`mount`] → [`vault`], [`volumes`],
+//! [`options`] and [`files`]. None below the server knows the socket or HTTP; [`config`] is a leaf.
+#![forbid(unsafe_code)]
+
+pub mod clock;
+pub mod commands;
 pub mod config;
 pub mod duration;
+pub mod exit;
+pub mod failure;
 pub mod files;
+pub mod guard;
+pub mod logging;
+pub mod mount;
 pub mod options;
+pub mod server;
+pub mod vault;
+pub mod volumes;

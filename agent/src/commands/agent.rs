@@ -1,0 +1,126 @@
+//! `vaulttmpfs agent`: serves the node's mounts until it is told to stop.
+
+use crate::config::{self, Locations, ProcessEnvironment, Settings};
+use crate::exit::Exit;
+use crate::failure::{Failure, Reason};
+use crate::mount::Mounter;
+use crate::server::{self, Agent};
+use crate::vault::Session;
+use crate::volumes::{Journal, JournalError, Origin, Volumes};
+use std::sync::Arc;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+/// Runs the agent.
+#[must_use]
+pub fn run() -> Exit {
+    let locations = config::locations(&ProcessEnvironment);
+    let settings = config::read(&ProcessEnvironment)
+        .map_err(|errors| Failure::new(Reason::BadSettings, errors.to_string()));
+    // A current-thread runtime: the work is waiting, and each thread would cost memory.
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .max_blocking_threads(4)
+        .build();
+    match runtime {
+        Ok(runtime) => runtime.block_on(serve(&locations, settings)),
+        Err(error) => {
+            tracing::error!("the runtime cannot be started: {error}");
+            Exit::Failed
+        }
+    }
+}
+
+async fn serve(locations: &Locations, settings: Result<Settings, Failure>) -> Exit {
+    let Ok((mut terminate, mut interrupt)) = signals() else {
+        tracing::error!("signals cannot be received");
+        return Exit::Failed;
+    };
+    let agent = match assemble(locations, settings) {
+        Ok(agent) => Arc::new(agent),
+        Err(error) => {
+            tracing::error!("{error}");
+            return Exit::Unavailable;
+        }
+    };
+    let listener = match server::bind(&locations.socket) {
+        Ok(listener) => listener,
+        Err(error) => {
+            tracing::error!("{} cannot be served: {error}", locations.socket.display());
+            return Exit::Unavailable;
+        }
+    };
+    if let Agent::Misconfigured(failure) = &*agent {
+        tracing::error!("bad settings, every mount is refused: {failure}");
+    }
+    let socket = locations.socket.display();
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), "serving on {socket}");
+    let shutdown = async {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        tracing::info!("stopping: what was accepted is finished first");
+    };
+    server::run(listener, shutdown, agent).await;
+    // The socket's file is ours alone: a stale one would make a shim wait for nobody.
+    if let Err(error) = std::fs::remove_file(&locations.socket) {
+        tracing::debug!("{socket} cannot be removed: {error}");
+    }
+    Exit::Done
+}
+
+/// Builds the agent and starts what runs beside the server: the session's keeper, the first look
+/// at the default role, and the search for volumes that nobody reported on.
+fn assemble(
+    locations: &Locations,
+    settings: Result<Settings, Failure>,
+) -> Result<Agent, JournalError> {
+    let settings = settings.and_then(|settings| {
+        let delivered = settings
+            .delivered
+            .files()
+            .map_err(|error| Failure::new(Reason::BadSettings, format!("the pods' CA: {error}")))?;
+        Ok((settings, delivered))
+    });
+    let (settings, delivered) = match settings {
+        Ok(good) => good,
+        Err(failure) => return Ok(Agent::Misconfigured(failure)),
+    };
+    for warning in &settings.warnings {
+        tracing::warn!("{warning}");
+    }
+    let session = Session::new(&settings);
+    let here = Origin::here(
+        session.address().to_owned(),
+        settings.vault.namespace.clone(),
+    );
+    let (journal, records) = Journal::open(&locations.state_dir, &here)?;
+    let volumes = Arc::new(Volumes::new(journal, records, here));
+    let mounter = Arc::new(Mounter::new(
+        settings,
+        delivered,
+        Arc::clone(&session),
+        Arc::clone(&volumes),
+    ));
+    tokio::spawn(Arc::clone(&session).keep());
+    tokio::spawn({
+        let mounter = Arc::clone(&mounter);
+        async move { mounter.warm().await }
+    });
+    tokio::spawn({
+        let volumes = Arc::clone(&volumes);
+        async move { volumes.settle().await }
+    });
+    Ok(Agent::Working {
+        mounter,
+        volumes,
+        session,
+    })
+}
+
+fn signals() -> std::io::Result<(Signal, Signal)> {
+    Ok((
+        signal(SignalKind::terminate())?,
+        signal(SignalKind::interrupt())?,
+    ))
+}

@@ -1,0 +1,3 @@
+//! The commands of the `vaulttmpfs` program, one a file.
+
+pub mod agent;

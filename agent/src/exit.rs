@@ -1,0 +1,27 @@
+//! What the program's exit status means.
+
+use std::process::{ExitCode, Termination};
+
+/// The exit status, with the numbers of `sysexits.h` where it has one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exit {
+    /// All is done.
+    Done,
+    /// Something failed that is not the caller's doing.
+    Failed,
+    /// Wrong arguments.
+    Usage,
+    /// Something is in use that this process needs for itself, or cannot be used.
+    Unavailable,
+}
+
+impl Termination for Exit {
+    fn report(self) -> ExitCode {
+        ExitCode::from(match self {
+            Self::Done => 0,
+            Self::Failed => 1,
+            Self::Usage => 64,
+            Self::Unavailable => 69,
+        })
+    }
+}

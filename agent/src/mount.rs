@@ -1,0 +1,417 @@
+//! One mount: from a pod's options to the files of its volume.
+
+use crate::clock;
+use crate::config::Settings;
+use crate::failure::{Failure, Reason};
+use crate::files::{self, Credential, DeliveredFiles};
+use crate::options::{self, Delivery, VolumeRequest};
+use crate::vault::session::CreateError;
+use crate::vault::{CreateToken, Minted, Role, Roles, Session, Standing, VaultError};
+use crate::volumes::{Kind, Origin, Record, State, Volumes};
+use secrecy::SecretString;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::Instant;
+use vaulttmpfs_api::{MountRequest, VolumeAnswer, VolumeId};
+
+/// The longest that a mount takes, its wait for a place included. The pod's wait is 2 min 3 s.
+pub const BOUND: Duration = Duration::from_secs(100);
+
+/// What is kept of the caller's time for the answer and the mount itself.
+const RESERVE: Duration = Duration::from_millis(500);
+
+/// Makes volumes.
+pub struct Mounter {
+    settings: Settings,
+    delivered: DeliveredFiles,
+    session: Arc<Session>,
+    roles: Arc<Roles>,
+    volumes: Arc<Volumes>,
+}
+
+/// A mount that has come so far that its volume has an id.
+struct Attempt<'a> {
+    mounter: &'a Mounter,
+    request: &'a VolumeRequest,
+    id: VolumeId,
+    attach_by: u64,
+    deadline: Instant,
+}
+
+impl Mounter {
+    /// Joins what a mount needs.
+    #[must_use]
+    pub fn new(
+        settings: Settings,
+        delivered: DeliveredFiles,
+        session: Arc<Session>,
+        volumes: Arc<Volumes>,
+    ) -> Self {
+        Self {
+            settings,
+            delivered,
+            session,
+            roles: Arc::default(),
+            volumes,
+        }
+    }
+
+    /// Reads the default role before the first mount needs it, as soon as Vault can be asked.
+    pub async fn warm(&self) {
+        loop {
+            if self.session.live().await.is_ok() {
+                self.roles
+                    .refresh(&self.settings.pod_defaults.role, &self.session);
+                return;
+            }
+        }
+    }
+
+    /// When a mount must be over whose caller has this much time left.
+    #[must_use]
+    pub fn deadline(left_ms: u64) -> Instant {
+        let left = Duration::from_millis(left_ms).saturating_sub(RESERVE);
+        Instant::now() + left.min(BOUND)
+    }
+
+    /// Serves one mount. Must run to its end whatever becomes of the caller: a token that was
+    /// asked for is accounted for.
+    ///
+    /// # Errors
+    /// Nothing is left but, at most, a revocation owed.
+    pub async fn mount(
+        &self,
+        request: &MountRequest<'_>,
+    ) -> Result<VolumeAnswer<'static>, Failure> {
+        let deadline = Self::deadline(request.left_ms);
+        let attach_by =
+            clock::boottime_ms().saturating_add(request.left_ms.min(clock::millis(2 * BOUND)));
+        let request = options::parse(
+            &request.mount_dir,
+            &request.options,
+            &self.settings.pod_defaults,
+        )
+        .map_err(|errors| Failure::new(Reason::BadOptions, errors.to_string()))?;
+        for warning in &request.warnings {
+            tracing::warn!(
+                pod = request.pod.name,
+                namespace = request.pod.namespace,
+                "{warning}"
+            );
+        }
+        let id = self.volumes.begin(&request).map_err(journal)?;
+        let attempt = Attempt {
+            mounter: self,
+            request: &request,
+            id,
+            attach_by,
+            deadline,
+        };
+        let answer = attempt.run().await;
+        if answer.is_err() {
+            self.volumes.failed(id);
+        }
+        answer
+    }
+}
+
+impl Attempt<'_> {
+    async fn run(&self) -> Result<VolumeAnswer<'static>, Failure> {
+        let token = &self.request.token;
+        let session = &self.mounter.session;
+        let live = tokio::time::timeout_at(self.deadline, session.live())
+            .await
+            .map_err(|_| self.too_late())??;
+        let role = tokio::time::timeout_at(self.deadline, self.role())
+            .await
+            .map_err(|_| self.too_late())??;
+        let policies = self.policies(role.as_deref())?;
+        if let Some(own) = policies.iter().find(|policy| live.is_own_policy(policy)) {
+            return Err(refused(own, "it is the generator token's own"));
+        }
+        let create = CreateToken {
+            role: &token.role,
+            policies,
+            delivery: token.delivery,
+            ttl: token.ttl,
+            max_ttl: token.max_ttl,
+            pod: &self.request.pod,
+            node: &self.mounter.settings.node,
+            cluster: self.mounter.settings.cluster.as_deref(),
+        };
+        let minted = match session.create(&live, &create, self.deadline).await {
+            Ok(minted) => minted,
+            Err(CreateError::NoPlace) => return Err(self.too_late()),
+            Err(CreateError::Vault(error)) => {
+                return Err(self.refusal(&live, policies, &error).await);
+            }
+        };
+        // Read behind the call to Vault, it may be known by now.
+        let role = role
+            .clone()
+            .or_else(|| self.mounter.roles.remembered(&token.role, session));
+        self.mounter
+            .volumes
+            .minted(self.record(&minted, policies, role.as_deref(), &live.health.cluster_id))
+            .map_err(journal)?;
+        self.answer(&minted)
+            .inspect_err(|_| self.mounter.volumes.undelivered(self.id))
+    }
+
+    /// The token role, where the mount cannot do without knowing it. Elsewhere it is read behind
+    /// the mount: one call to Vault a mount.
+    async fn role(&self) -> Result<Option<Arc<Role>>, Failure> {
+        let Mounter { roles, session, .. } = self.mounter;
+        let token = &self.request.token;
+        let name = &token.role;
+        if !token.policies.is_empty() && token.ttl.is_none() {
+            let role = roles.remembered(name, session);
+            if role.is_none() {
+                roles.refresh(name, session);
+            }
+            return Ok(role);
+        }
+        let role = roles.get(name, session).await.map_err(|error| {
+            let what = if token.policies.is_empty() {
+                "the pod names no policies (option vault/policies), and the role's allowed_policies cannot be read"
+            } else {
+                "the pod asks for a vault/ttl, and whether the role ignores it cannot be read"
+            };
+            self.unreadable_role(what, &error)
+        })?;
+        if token.ttl.is_some() && role.is_periodic() {
+            let message = format!(
+                "role `{name}` is periodic and would ignore vault/ttl: leave it out, or set vault/maxTTL, which such a role keeps"
+            );
+            return Err(Failure::new(Reason::RoleUnusable, message));
+        }
+        Ok(Some(role))
+    }
+
+    fn unreadable_role(&self, what: &str, error: &VaultError) -> Failure {
+        let name = &self.request.token.role;
+        if error.is_not_found() {
+            return Failure::new(
+                Reason::RoleUnusable,
+                format!(
+                    "{what}: Vault has no role `{name}` (404); create it, or name another in vault/role"
+                ),
+            );
+        }
+        if error.is_denied() {
+            return Failure::new(
+                Reason::RoleUnusable,
+                format!(
+                    "{what} ({error}): name the policies in vault/policies, or let the generator token's policy read `auth/token/roles/{name}`"
+                ),
+            );
+        }
+        let failure = self.mounter.session.failure(error);
+        Failure::new(failure.reason, format!("{what}: {}", failure.message))
+    }
+
+    /// The policies to ask for: never none, for then Vault gives the generator token's own.
+    fn policies<'a>(&'a self, role: Option<&'a Role>) -> Result<&'a [String], Failure> {
+        let token = &self.request.token;
+        let policies = if token.policies.is_empty() {
+            role.map(Role::allowed_policies).unwrap_or_default()
+        } else {
+            &token.policies
+        };
+        if policies.is_empty() {
+            let message = format!(
+                "the pod names no policies and role `{}` allows none by name: set the option vault/policies, or the role's allowed_policies",
+                token.role
+            );
+            return Err(Failure::new(Reason::RoleUnusable, message));
+        }
+        if policies
+            .iter()
+            .any(|policy| policy.eq_ignore_ascii_case("root"))
+        {
+            return Err(refused("root", "it may do everything"));
+        }
+        Ok(policies)
+    }
+
+    /// What Vault's refusal of a create means for the pod.
+    async fn refusal(
+        &self,
+        live: &crate::vault::session::Live,
+        policies: &[String],
+        error: &VaultError,
+    ) -> Failure {
+        let Mounter { session, roles, .. } = self.mounter;
+        let role = &self.request.token.role;
+        let policies = policies.join(",");
+        if error.is_denied() {
+            if let Err(failure) = session.verify(live).await {
+                return failure;
+            }
+            let mut message = format!(
+                "Vault refused role `{role}` for policies `{policies}` (403): does the generator token's policy allow `auth/token/create/{role}`?"
+            );
+            match self.request.token.delivery {
+                Delivery::Unwrapped => {
+                    message.push_str(" A min_wrapping_ttl there refuses vault/unwrap: \"true\".");
+                }
+                Delivery::Wrapped { .. } => {
+                    message.push_str(" A max_wrapping_ttl there refuses a longer vault/wrapTTL.");
+                }
+            }
+            return Failure::new(Reason::VaultRefused, message);
+        }
+        roles.forget(role);
+        if error.is_unknown_role() {
+            let message = format!(
+                "Vault has no role `{role}` ({error}): create it with `vault write auth/token/roles/{role} …`, or name another in vault/role"
+            );
+            return Failure::new(Reason::RoleUnusable, message);
+        }
+        if error.is_policy_not_allowed() {
+            let message = format!(
+                "role `{role}` does not allow the policies `{policies}` ({error}): change vault/policies, or the role's allowed_policies"
+            );
+            return Failure::new(Reason::RoleUnusable, message);
+        }
+        session.doubt();
+        let failure = session.failure(error);
+        if failure.reason == Reason::VaultFailed {
+            let message = format!(
+                "Vault did not make a token for role `{role}` and policies `{policies}`: {}",
+                failure.message
+            );
+            return Failure::new(failure.reason, message);
+        }
+        failure
+    }
+
+    fn record(
+        &self,
+        minted: &Minted,
+        policies: &[String],
+        role: Option<&Role>,
+        cluster_id: &str,
+    ) -> Record {
+        let now = clock::wall_ms();
+        let after = |seconds: u64| now.saturating_add(seconds.saturating_mul(1000));
+        let by_role = role.and_then(Role::unmanaged_because).map(str::to_owned);
+        let (accessor, wrapping, wrapping_ends, expires, unmanaged) = match minted {
+            Minted::Wrapped {
+                ttl,
+                accessor,
+                wrapped_accessor,
+                ..
+            } => (
+                wrapped_accessor,
+                Some(accessor),
+                Some(after(*ttl)),
+                None,
+                by_role.or_else(|| no_accessor(wrapped_accessor.as_ref())),
+            ),
+            Minted::Unwrapped {
+                accessor,
+                lease_duration,
+                renewable,
+                ..
+            } => (
+                accessor,
+                None,
+                None,
+                Some(after(*lease_duration)),
+                no_accessor(accessor.as_ref())
+                    .or_else(|| (!renewable).then(|| "the token cannot be renewed".to_owned())),
+            ),
+        };
+        Record {
+            format: crate::volumes::FORMAT,
+            kind: Kind::Token,
+            id: self.id,
+            state: State::Delivered,
+            mount_dir: self.request.mount_dir.as_str().to_owned(),
+            pod: self.request.pod.clone(),
+            role: self.request.token.role.as_str().to_owned(),
+            policies: policies.to_vec(),
+            accessor: accessor.clone().map(Into::into),
+            wrapping_accessor: wrapping.cloned().map(Into::into),
+            wrapping_ends_wall: wrapping_ends,
+            expires_wall: expires,
+            unmanaged,
+            owed: Vec::new(),
+            created_wall: now,
+            attach_by: self.attach_by,
+            ended_wall: None,
+            origin: Origin {
+                cluster_id: cluster_id.to_owned(),
+                ..self.mounter.volumes.origin().clone()
+            },
+        }
+    }
+
+    fn answer(&self, minted: &Minted) -> Result<VolumeAnswer<'static>, Failure> {
+        let credential = match minted {
+            Minted::Wrapped {
+                token,
+                ttl,
+                creation_time,
+                wrapped_accessor,
+                ..
+            } => Credential::Wrapped {
+                token,
+                ttl: *ttl,
+                creation_time,
+                wrapped_accessor: wrapped_accessor
+                    .as_ref()
+                    .map_or("", secrecy::ExposeSecret::expose_secret),
+            },
+            Minted::Unwrapped { token, answer, .. } => Credential::Unwrapped {
+                token,
+                secret: secrecy::ExposeSecret::expose_secret(answer),
+            },
+        };
+        let (directory, files) =
+            files::render(&credential, &self.request.files, &self.mounter.delivered)
+                .map_err(|error| Failure::new(Reason::VaultFailed, error.to_string()))?;
+        Ok(VolumeAnswer {
+            id: self.id,
+            attach_by: self.attach_by,
+            directory,
+            files,
+        })
+    }
+
+    /// The caller's time is over. What is known to be wrong says more than that.
+    fn too_late(&self) -> Failure {
+        match self.mounter.session.standing() {
+            Standing::Degraded(failure) => failure,
+            Standing::Starting | Standing::Ready(_) => Failure::new(
+                Reason::TimedOut,
+                format!(
+                    "Vault at {} had no time for this mount within its bound: is it slow, or do many pods start at once? The kubelet tries again",
+                    self.mounter.session.address()
+                ),
+            ),
+        }
+    }
+}
+
+fn refused(policy: &str, why: &str) -> Failure {
+    let message = format!("policy `{policy}` is never given to a pod: {why}");
+    Failure::new(Reason::PolicyRefused, message)
+}
+
+fn no_accessor(accessor: Option<&SecretString>) -> Option<String> {
+    accessor
+        .is_none()
+        .then(|| "a batch token, which has no accessor".to_owned())
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "it is used by map_err")]
+fn journal(error: std::io::Error) -> Failure {
+    Failure::new(
+        Reason::Journal,
+        format!(
+            "the agent's journal cannot be written: {error}: is the disk of its state directory full?"
+        ),
+    )
+}

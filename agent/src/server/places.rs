@@ -1,0 +1,134 @@
+//! How many connections there are at once. When all places are taken, the connection goes that has
+//! said nothing for longest: a mount in progress never does, a silent crowd does.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use tokio::sync::Notify;
+
+/// The most connections at once.
+pub(super) const MOST: usize = 1024;
+
+/// Of these, what callers other than root may have: they can only look.
+const OTHERS: usize = 32;
+
+/// The connections' places, root's apart from all others'.
+pub(super) struct Places {
+    root: Room,
+    others: Room,
+}
+
+struct Room {
+    size: usize,
+    taken: Mutex<VecDeque<Weak<Seat>>>,
+}
+
+/// One connection's place, free again when dropped.
+pub(super) struct Seat {
+    /// Things in progress that must not be cut off.
+    busy: AtomicUsize,
+    /// Another needs the place.
+    pub(super) give_way: Notify,
+}
+
+/// Something in progress: while it lives, the connection keeps its place.
+pub(super) struct Busy(Arc<Seat>);
+
+impl Places {
+    pub(super) fn new(most: usize) -> Self {
+        let others = OTHERS.min(most / 4);
+        Self {
+            root: Room::new(most - others),
+            others: Room::new(others.max(1)),
+        }
+    }
+
+    /// A place, at the cost of the longest silent connection where none is left.
+    pub(super) fn take(&self, root: bool) -> Arc<Seat> {
+        if root { &self.root } else { &self.others }.take()
+    }
+}
+
+impl Room {
+    fn new(size: usize) -> Self {
+        Self {
+            size,
+            taken: Mutex::default(),
+        }
+    }
+
+    fn take(&self) -> Arc<Seat> {
+        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        if taken.len() >= self.size {
+            taken.retain(|seat| seat.strong_count() > 0);
+        }
+        if taken.len() >= self.size {
+            let silent = taken
+                .iter()
+                .position(|seat| seat.upgrade().is_none_or(|seat| !seat.is_busy()));
+            if let Some(seat) = silent.and_then(|index| taken.remove(index)?.upgrade()) {
+                seat.give_way.notify_one();
+            }
+        }
+        let seat = Arc::new(Seat {
+            busy: AtomicUsize::new(0),
+            give_way: Notify::new(),
+        });
+        taken.push_back(Arc::downgrade(&seat));
+        seat
+    }
+}
+
+impl Seat {
+    pub(super) fn busy(self: &Arc<Self>) -> Busy {
+        self.busy.fetch_add(1, Ordering::Relaxed);
+        Busy(Arc::clone(self))
+    }
+
+    fn is_busy(&self) -> bool {
+        self.busy.load(Ordering::Relaxed) > 0
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.0.busy.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn must_go(seat: &Seat) -> bool {
+        let mut notified = Box::pin(seat.give_way.notified());
+        let waker = std::task::Waker::noop();
+        notified
+            .as_mut()
+            .poll(&mut std::task::Context::from_waker(waker))
+            .is_ready()
+    }
+
+    #[test]
+    fn the_longest_silent_gives_way() {
+        let places = Places::new(4);
+        let seats: Vec<_> = (0..3).map(|_| places.take(true)).collect();
+        let working = seats[0].busy();
+        let late = places.take(true);
+        assert!(!must_go(&seats[0]), "it has work in progress");
+        assert!(must_go(&seats[1]));
+        drop(working);
+        drop(late);
+        assert!(!must_go(&seats[2]));
+    }
+
+    #[test]
+    fn others_take_nothing_from_root() {
+        let places = Places::new(8);
+        let mine = places.take(true);
+        let others: Vec<_> = (0..100).map(|_| places.take(false)).collect();
+        assert!(!must_go(&mine));
+        assert!(must_go(&others[0]));
+        assert!(!must_go(&others[99]));
+    }
+}

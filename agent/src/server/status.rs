@@ -1,0 +1,136 @@
+//! What the agent says of itself.
+
+use super::answer::{self, Answer};
+use crate::failure::{Failure, Reason};
+use crate::mount::Mounter;
+use crate::vault::{Session, Standing};
+use crate::volumes::Volumes;
+use serde::Serialize;
+use std::sync::Arc;
+use vaulttmpfs_api::VolumeId;
+
+/// The agent as the server sees it: at work, or kept from it by its settings.
+pub enum Agent {
+    /// It serves.
+    Working {
+        /// Makes volumes.
+        mounter: Arc<Mounter>,
+        /// Knows them.
+        volumes: Arc<Volumes>,
+        /// Speaks to Vault.
+        session: Arc<Session>,
+    },
+    /// Its settings are bad: every call is answered with all that is wrong.
+    Misconfigured(Failure),
+}
+
+#[derive(Serialize)]
+pub(super) struct Status {
+    ready: bool,
+    /// Why it is not ready, and what to do.
+    reasons: Vec<String>,
+    version: &'static str,
+    vault: Option<Vault>,
+    volumes: Option<Count>,
+}
+
+#[derive(Serialize)]
+struct Vault {
+    address: String,
+    version: Option<String>,
+    cluster_id: Option<String>,
+    generator_policies: Vec<String>,
+}
+
+#[derive(Serialize)]
+struct Count {
+    live: usize,
+    owed: usize,
+}
+
+impl Agent {
+    /// What keeps the agent from mounting, or nothing.
+    fn problem(&self) -> Option<Failure> {
+        match self {
+            Self::Misconfigured(failure) => Some(failure.clone()),
+            Self::Working { session, .. } => match session.standing() {
+                Standing::Ready(_) => None,
+                Standing::Degraded(failure) => Some(failure),
+                Standing::Starting => Some(Failure::new(
+                    Reason::VaultUnreachable,
+                    format!("Vault at {} has not answered yet", session.address()),
+                )),
+            },
+        }
+    }
+
+    pub(super) fn status(&self) -> Status {
+        let problem = self.problem();
+        let (mut vault, mut count) = (None, None);
+        if let Self::Working {
+            session, volumes, ..
+        } = self
+        {
+            let live = match session.standing() {
+                Standing::Ready(live) => Some(live),
+                _ => None,
+            };
+            vault = Some(Vault {
+                address: session.address().to_owned(),
+                version: live.as_ref().map(|live| live.health.version.clone()),
+                cluster_id: live.as_ref().map(|live| live.health.cluster_id.clone()),
+                generator_policies: live
+                    .map(|live| live.generator.policies.clone())
+                    .unwrap_or_default(),
+            });
+            let counts = volumes.counts();
+            count = Some(Count {
+                live: counts.live,
+                owed: counts.owed,
+            });
+        }
+        Status {
+            ready: problem.is_none(),
+            reasons: problem.into_iter().map(|failure| failure.message).collect(),
+            version: env!("CARGO_PKG_VERSION"),
+            vault,
+            volumes: count,
+        }
+    }
+
+    pub(super) fn mounter(&self) -> Result<Arc<Mounter>, Failure> {
+        match self {
+            Self::Working { mounter, .. } => Ok(Arc::clone(mounter)),
+            Self::Misconfigured(failure) => Err(failure.clone()),
+        }
+    }
+
+    pub(super) fn volumes(&self) -> Result<&Volumes, Failure> {
+        match self {
+            Self::Working { volumes, .. } => Ok(volumes),
+            Self::Misconfigured(failure) => Err(failure.clone()),
+        }
+    }
+
+    /// The shim that was given this volume has closed its connection without a word.
+    pub(super) fn hung_up(&self, id: VolumeId, shim: Option<i32>) {
+        if let Self::Working { volumes, .. } = self {
+            volumes.hung_up(id, shim);
+        }
+    }
+
+    /// The answer with this volume reached nobody.
+    pub(super) fn undelivered(&self, id: VolumeId) {
+        if let Self::Working { volumes, .. } = self {
+            volumes.undelivered(id);
+        }
+    }
+}
+
+/// `GET /readyz`: 204 when a mount would find a warm session, else why not.
+pub(super) fn ready(agent: &Agent) -> Result<Answer, Failure> {
+    match agent.problem() {
+        None => Ok(answer::done()),
+        Some(failure) => Err(failure),
+    }
+}

@@ -1,0 +1,225 @@
+//! Requests about volumes: ask for one, report it attached or unmounted, list them.
+
+use super::answer::{self, Answer};
+use super::connection::Connection;
+use super::router;
+use super::status::Agent;
+use crate::failure::{Failure, Reason};
+use crate::mount::Mounter;
+use crate::options::Pod;
+use crate::volumes::{Attached, Record, State};
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::Request;
+use hyper::body::Incoming;
+use serde::Serialize;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::oneshot;
+use vaulttmpfs_api::{MAX_ANSWER, MAX_REQUEST, MountDir, MountRequest, VolumeAnswer, VolumeId};
+
+/// A request's body must be there in this time.
+const BODY_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// `POST /v1/volumes`. The mount runs in a task of its own: hyper drops a handler whose client has
+/// gone, and a token that was asked for must be accounted for all the same.
+pub(super) async fn mount(
+    connection: &Arc<Connection>,
+    request: Request<Incoming>,
+) -> Result<Answer, Failure> {
+    let mounter = connection.agent.mounter()?;
+    let body = read(request).await?;
+    let left_ms = parse(&body)?.left_ms;
+    let (result, outcome) = oneshot::channel();
+    let started = std::time::Instant::now();
+    let alive = connection.alive.clone();
+    let volumes = Arc::clone(connection);
+    tokio::spawn(async move {
+        let outcome = match parse(&body) {
+            Ok(request) => {
+                let outcome = mounter.mount(&request).await;
+                say(&request, &outcome, started);
+                outcome
+            }
+            Err(failure) => Err(failure),
+        };
+        if let Err(Ok(unwanted)) = result.send(outcome) {
+            volumes.agent.undelivered(unwanted.id);
+            crate::files::wipe(unwanted.files);
+        }
+        drop(alive);
+    });
+    let deadline = Mounter::deadline(left_ms);
+    match tokio::time::timeout_at(deadline, outcome).await {
+        Ok(Ok(outcome)) => deliver(connection, outcome?),
+        Ok(Err(_)) => Err(Failure::new(
+            Reason::Internal,
+            "the agent failed at this mount; its log says more",
+        )),
+        Err(_) => Err(Failure::new(
+            Reason::TimedOut,
+            "the mount was not done within its bound; the kubelet tries again",
+        )),
+    }
+}
+
+/// `POST /v1/volumes/ID/attached`.
+pub(super) fn attached(connection: &Connection, id: &str) -> Result<Answer, Failure> {
+    let id = router::volume_id(id)?;
+    connection.reported(id);
+    match connection.agent.volumes()?.attached(id) {
+        Ok(Attached::Taken) => Ok(answer::done()),
+        Ok(Attached::Unknown) => Err(Failure::new(
+            Reason::UnknownVolume,
+            "the agent does not know this volume",
+        )),
+        Ok(Attached::Ended) => Err(Failure::new(
+            Reason::Ended,
+            "the volume has ended: its token is not kept any more",
+        )),
+        Err(error) => {
+            tracing::warn!(volume = %id, "the journal cannot be written yet: {error}");
+            Ok(answer::done())
+        }
+    }
+}
+
+/// `DELETE /v1/volumes?mount_dir=DIR`.
+pub(super) fn unmounted(agent: &Agent, query: &str) -> Result<Answer, Failure> {
+    let mount_dir = url::form_urlencoded::parse(query.as_bytes())
+        .find(|(key, _)| key == "mount_dir")
+        .map(|(_, value)| value)
+        .ok_or_else(|| Failure::new(Reason::BadRequest, "mount_dir is missing"))?;
+    let mount_dir = MountDir::parse(&mount_dir)
+        .map_err(|error| Failure::new(Reason::BadRequest, format!("mount_dir: {error}")))?;
+    if let Err(error) = agent.volumes()?.unmounted(mount_dir.as_str()) {
+        tracing::warn!("the journal cannot be written yet: {error}");
+    }
+    Ok(answer::done())
+}
+
+/// `GET /v1/volumes`: everything but the accessors.
+pub(super) fn list(agent: &Agent) -> Result<Answer, Failure> {
+    let mut listed: Vec<Listed> = Vec::new();
+    agent
+        .volumes()?
+        .for_each(|record| listed.push(Listed::of(record)));
+    listed.sort_by_key(|volume| (volume.created_wall_ms, volume.id));
+    Ok(answer::json(&serde_json::json!({ "volumes": listed })))
+}
+
+#[derive(Serialize)]
+struct Listed {
+    id: VolumeId,
+    state: State,
+    pod: Pod,
+    volume: String,
+    mount_dir: String,
+    role: String,
+    policies: Vec<String>,
+    /// The token can be kept alive and ended.
+    managed: bool,
+    unmanaged_because: Option<String>,
+    created_wall_ms: u64,
+    expires_wall_ms: Option<u64>,
+    owed: usize,
+}
+
+impl Listed {
+    fn of(record: &Record) -> Self {
+        Self {
+            id: record.id,
+            state: record.state,
+            pod: record.pod.clone(),
+            volume: MountDir::parse(&record.mount_dir)
+                .map(|dir| dir.volume_name().to_owned())
+                .unwrap_or_default(),
+            mount_dir: record.mount_dir.clone(),
+            role: record.role.clone(),
+            policies: record.policies.clone(),
+            managed: record.unmanaged.is_none(),
+            unmanaged_because: record.unmanaged.clone(),
+            created_wall_ms: record.created_wall,
+            expires_wall_ms: record.expires_wall,
+            owed: record.owed.len(),
+        }
+    }
+}
+
+fn deliver(connection: &Connection, volume: VolumeAnswer<'static>) -> Result<Answer, Failure> {
+    let id = volume.id;
+    let text = serde_json::to_vec(&volume);
+    crate::files::wipe(volume.files);
+    match text {
+        Ok(text) if text.len() <= MAX_ANSWER => {
+            connection.handed_out(id);
+            Ok(Answer::new(Full::from(text)))
+        }
+        _ => {
+            connection.agent.undelivered(id);
+            let message = format!(
+                "the volume's files are larger than {MAX_ANSWER} bytes together: is the CA bundle too large?"
+            );
+            Err(Failure::new(Reason::TooLarge, message))
+        }
+    }
+}
+
+async fn read(request: Request<Incoming>) -> Result<Bytes, Failure> {
+    let body = Limited::new(request.into_body(), MAX_REQUEST).collect();
+    match tokio::time::timeout(BODY_TIMEOUT, body).await {
+        Ok(Ok(body)) => Ok(body.to_bytes()),
+        Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => Err(Failure::new(
+            Reason::TooLarge,
+            format!("a request is at most {MAX_REQUEST} bytes"),
+        )),
+        Ok(Err(_)) => Err(Failure::new(Reason::BadRequest, "half a request")),
+        Err(_) => Err(Failure::new(
+            Reason::BadRequest,
+            "the request's body did not come in time",
+        )),
+    }
+}
+
+/// serde's own text may quote what it read, so only the place is passed on.
+fn parse(body: &[u8]) -> Result<MountRequest<'_>, Failure> {
+    serde_json::from_slice(body).map_err(|error| {
+        let message = format!(
+            "the request is not {{mount_dir, options, left_ms}} with texts as options (line {}, column {})",
+            error.line(),
+            error.column()
+        );
+        Failure::new(Reason::BadRequest, message)
+    })
+}
+
+/// One line in the log for each mount.
+fn say(
+    request: &MountRequest<'_>,
+    outcome: &Result<VolumeAnswer<'static>, Failure>,
+    started: std::time::Instant,
+) {
+    let option = |key: &str| request.options.get(key).map_or("", |value| value.as_ref());
+    let (pod, namespace) = (
+        option("kubernetes.io/pod.name"),
+        option("kubernetes.io/pod.namespace"),
+    );
+    let ms = crate::clock::millis(started.elapsed());
+    match outcome {
+        Ok(volume) => {
+            tracing::info!(volume = %volume.id, pod, namespace, ms, "a volume for {}", request.mount_dir);
+        }
+        Err(failure) => {
+            let detail = failure.detail.as_deref().unwrap_or_default();
+            tracing::warn!(
+                reason = failure.reason.word(),
+                pod,
+                namespace,
+                ms,
+                detail,
+                "no volume for {}: {failure}",
+                request.mount_dir
+            );
+        }
+    }
+}

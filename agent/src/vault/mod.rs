@@ -1,0 +1,19 @@
+//! Everything that is said to Vault: one pooled, warm session.
+//!
+//! [`error`] is the one place that judges Vault's answers, [`transport`] carries one call,
+//! [`calls`] names the calls, [`client`] makes the connection pool from the settings, [`gate`]
+//! bounds what is in flight, [`session`] holds the generator token and knows how Vault is, and
+//! [`roles`] remembers what token roles allow.
+
+pub mod calls;
+mod client;
+pub mod error;
+mod gate;
+mod roles;
+pub mod session;
+mod transport;
+
+pub use calls::{CreateToken, Generator, Minted, Role};
+pub use error::VaultError;
+pub use roles::Roles;
+pub use session::{Session, Standing};

@@ -1,0 +1,354 @@
+//! The journal: one small file a volume, so that nothing is forgotten when the agent dies.
+//!
+//! A record is in place, by rename, before the shim gets its answer: a killed agent loses nothing.
+//! A thread of the journal's own brings it to the disk right after, in batches: a power cut may lose
+//! the last second, whose pods are gone too.
+
+use super::record::{FORMAT, Origin, Record};
+use nix::fcntl::{Flock, FlockArg};
+use std::collections::BTreeSet;
+use std::ffi::OsStr;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{self, Receiver, Sender};
+use vaulttmpfs_api::VolumeId;
+use zeroize::Zeroizing;
+
+/// A record is well below this; a larger file is damaged. In bytes.
+const MAX_RECORD: u64 = 64 * 1024;
+
+/// Where records are, below the state directory.
+const VOLUMES: &str = "volumes";
+
+/// Where files go that are damaged or another machine's, below the state directory.
+const SET_ASIDE: &str = "set-aside";
+
+/// The volumes' records on the disk. One agent at a time has it.
+pub struct Journal {
+    directory: PathBuf,
+    changed: Sender<VolumeId>,
+    _lock: Flock<File>,
+}
+
+/// Why the journal cannot be opened.
+#[derive(Debug)]
+pub enum JournalError {
+    /// Another agent has it: its pid, where it could be read.
+    Held(PathBuf, String),
+    /// A directory or file of it cannot be used.
+    Unusable(PathBuf, io::Error),
+}
+
+impl Journal {
+    /// Opens the journal and reads the records that are this machine's. A file that is damaged or
+    /// another machine's is moved aside, named in the log, and harms no other.
+    pub fn open(state_dir: &Path, here: &Origin) -> Result<(Self, Vec<Record>), JournalError> {
+        let directory = state_dir.join(VOLUMES);
+        make_directory(&directory)?;
+        let lock = lock(&state_dir.join("lock"))?;
+        let records = read_all(state_dir, &directory, here)?;
+        let (changed, batches) = mpsc::channel();
+        let synced = directory.clone();
+        std::thread::Builder::new()
+            .name("journal-sync".into())
+            .spawn(move || sync(&synced, &batches))
+            .map_err(|error| JournalError::Unusable(directory.clone(), error))?;
+        let journal = Self {
+            directory,
+            changed,
+            _lock: lock,
+        };
+        Ok((journal, records))
+    }
+
+    /// Puts a record in place of what was there.
+    pub fn write(&self, record: &Record) -> io::Result<()> {
+        let text = Zeroizing::new(serde_json::to_vec(record)?);
+        let name = record.id.to_string();
+        let new = self.directory.join(format!(".{name}.new"));
+        let written = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(&new)
+            .and_then(|mut file| file.write_all(&text))
+            .and_then(|()| fs::rename(&new, self.directory.join(name)));
+        if written.is_err() {
+            // A file that a full disk left half written takes room from the next.
+            let _ = fs::remove_file(&new);
+        }
+        written?;
+        self.sync_later(record.id);
+        Ok(())
+    }
+
+    /// Removes a record: nothing is owed for it any more.
+    pub fn remove(&self, id: VolumeId) -> io::Result<()> {
+        match fs::remove_file(self.directory.join(id.to_string())) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => {
+                self.sync_later(id);
+                Ok(())
+            }
+        }
+    }
+
+    fn sync_later(&self, id: VolumeId) {
+        // The thread ends only with the journal.
+        let _ = self.changed.send(id);
+    }
+}
+
+/// Brings changes to the disk as they come, those that came together at once.
+fn sync(directory: &Path, changes: &Receiver<VolumeId>) {
+    while let Ok(first) = changes.recv() {
+        let batch: BTreeSet<VolumeId> = std::iter::once(first).chain(changes.try_iter()).collect();
+        let files = batch
+            .iter()
+            .map(|id| directory.join(id.to_string()))
+            .filter(|path| path.exists());
+        for path in files.chain(std::iter::once(directory.to_owned())) {
+            let synced = File::open(&path).and_then(|file| file.sync_all());
+            if let Err(error) = synced
+                && error.kind() != io::ErrorKind::NotFound
+            {
+                tracing::warn!("{} cannot be brought to the disk: {error}", path.display());
+            }
+        }
+    }
+}
+
+fn make_directory(path: &Path) -> Result<(), JournalError> {
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path)
+        .map_err(|error| JournalError::Unusable(path.to_owned(), error))
+}
+
+fn lock(path: &Path) -> Result<Flock<File>, JournalError> {
+    let unusable = |error| JournalError::Unusable(path.to_owned(), error);
+    let file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(path)
+        .map_err(unusable)?;
+    match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+        Ok(mut file) => {
+            file.set_len(0).map_err(unusable)?;
+            write!(file, "{}", std::process::id()).map_err(unusable)?;
+            Ok(file)
+        }
+        Err((mut file, nix::errno::Errno::EWOULDBLOCK)) => {
+            let mut holder = String::new();
+            let _ = file.read_to_string(&mut holder);
+            Err(JournalError::Held(path.to_owned(), holder))
+        }
+        Err((_, error)) => Err(unusable(error.into())),
+    }
+}
+
+fn read_all(
+    state_dir: &Path,
+    directory: &Path,
+    here: &Origin,
+) -> Result<Vec<Record>, JournalError> {
+    let mut records = Vec::new();
+    let entries = fs::read_dir(directory)
+        .map_err(|error| JournalError::Unusable(directory.to_owned(), error))?;
+    for entry in entries.flatten() {
+        let (path, name) = (entry.path(), entry.file_name());
+        if name.as_encoded_bytes().starts_with(b".") {
+            // A record that was being written when the agent died: the one before it counts.
+            let _ = fs::remove_file(&path);
+            continue;
+        }
+        match read(&path, &name, here) {
+            Ok(record) => records.push(record),
+            Err(problem) => set_aside(state_dir, &path, &name, &problem)?,
+        }
+    }
+    Ok(records)
+}
+
+fn read(path: &Path, name: &OsStr, here: &Origin) -> Result<Record, String> {
+    let mut text = Zeroizing::new(Vec::new());
+    File::open(path)
+        .and_then(|file| file.take(MAX_RECORD).read_to_end(&mut text))
+        .map_err(|error| error.to_string())?;
+    // serde's own text may quote the file, accessors included.
+    let record: Record =
+        serde_json::from_slice(&text).map_err(|_| "it is not a volume's record".to_owned())?;
+    if record.format != FORMAT {
+        return Err(format!("it has format {}, not {FORMAT}", record.format));
+    }
+    if name.to_str() != Some(record.id.to_string().as_str()) {
+        return Err("it has another volume's name".into());
+    }
+    if !record.origin.same_machine(here) {
+        return Err("it is another machine's".into());
+    }
+    Ok(record)
+}
+
+fn set_aside(
+    state_dir: &Path,
+    path: &Path,
+    name: &OsStr,
+    problem: &str,
+) -> Result<(), JournalError> {
+    let directory = state_dir.join(SET_ASIDE);
+    make_directory(&directory)?;
+    let target = directory.join(name);
+    fs::rename(path, &target).map_err(|error| JournalError::Unusable(target.clone(), error))?;
+    tracing::warn!(
+        "{} is set aside as {}: {problem}; the agent will not act on it",
+        path.display(),
+        target.display()
+    );
+    Ok(())
+}
+
+impl std::fmt::Display for JournalError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Held(path, holder) => write!(
+                f,
+                "another agent (pid {}) holds {}: stop it, or give this one a VAULTTMPFS_STATE_DIR of its own",
+                if holder.is_empty() { "unknown" } else { holder },
+                path.display()
+            ),
+            Self::Unusable(path, error) => {
+                write!(f, "the state in {} cannot be used: {error}", path.display())
+            }
+        }
+    }
+}
+
+impl std::error::Error for JournalError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::options::Pod;
+    use crate::volumes::{Kind, State};
+    use std::os::unix::fs::PermissionsExt;
+
+    fn record(byte: u8, here: &Origin) -> Record {
+        Record {
+            format: FORMAT,
+            kind: Kind::Token,
+            id: VolumeId::from_bytes([byte; 16]),
+            state: State::Attached,
+            mount_dir: "/k/pods/u/volumes/cloudwatt~vaulttmpfs/v".into(),
+            pod: Pod {
+                uid: "u".into(),
+                name: "p".into(),
+                namespace: "n".into(),
+                service_account: String::new(),
+            },
+            role: "applications".into(),
+            policies: vec!["app".into()],
+            accessor: Some(secrecy::SecretString::from("inner-accessor").into()),
+            wrapping_accessor: None,
+            wrapping_ends_wall: None,
+            expires_wall: Some(1),
+            unmanaged: None,
+            owed: Vec::new(),
+            created_wall: 1,
+            attach_by: 1,
+            ended_wall: None,
+            origin: here.clone(),
+        }
+    }
+
+    fn here() -> Origin {
+        Origin {
+            machine_id: "machine".into(),
+            boot_id: "boot".into(),
+            ..Origin::default()
+        }
+    }
+
+    #[test]
+    fn what_is_written_is_read_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let (one, two) = (record(1, &here()), record(2, &here()));
+        {
+            let (journal, records) = Journal::open(dir.path(), &here()).unwrap();
+            assert!(records.is_empty());
+            journal.write(&one).unwrap();
+            journal.write(&two).unwrap();
+            journal.remove(two.id).unwrap();
+            journal.remove(two.id).unwrap();
+        }
+        let (_journal, records) = Journal::open(dir.path(), &here()).unwrap();
+        assert_eq!(records, [one.clone()]);
+        let file = dir.path().join("volumes").join(one.id.to_string());
+        assert_eq!(file.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+        assert!(!format!("{one:?}").contains("inner-accessor"));
+    }
+
+    #[test]
+    fn one_agent_at_a_time() {
+        let dir = tempfile::tempdir().unwrap();
+        let _journal = Journal::open(dir.path(), &here()).unwrap();
+        let Err(error) = Journal::open(dir.path(), &here()) else {
+            panic!("two agents have the journal");
+        };
+        assert!(
+            error.to_string().contains(&std::process::id().to_string()),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn damaged_and_foreign_files_are_set_aside() {
+        let dir = tempfile::tempdir().unwrap();
+        let good = record(1, &here());
+        let foreign = record(
+            2,
+            &Origin {
+                machine_id: "other".into(),
+                ..here()
+            },
+        );
+        let newer = Record {
+            format: FORMAT + 1,
+            ..record(3, &here())
+        };
+        {
+            let (journal, _) = Journal::open(dir.path(), &here()).unwrap();
+            for record in [&good, &foreign, &newer] {
+                journal.write(record).unwrap();
+            }
+        }
+        let volumes = dir.path().join("volumes");
+        let cut = VolumeId::from_bytes([4; 16]).to_string();
+        fs::write(volumes.join(&cut), r#"{"format":1,"kind":"tok"#).unwrap();
+        fs::copy(volumes.join(good.id.to_string()), volumes.join("copy")).unwrap();
+        fs::write(volumes.join(".x.new"), "").unwrap();
+        let (_journal, records) = Journal::open(dir.path(), &here()).unwrap();
+        assert_eq!(records, [good]);
+        let mut aside: Vec<_> = fs::read_dir(dir.path().join("set-aside"))
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        aside.sort();
+        let mut expected = vec![
+            foreign.id.to_string(),
+            newer.id.to_string(),
+            cut,
+            "copy".into(),
+        ];
+        expected.sort();
+        assert_eq!(aside, expected);
+        assert!(!volumes.join(".x.new").exists());
+    }
+}
