@@ -1,11 +1,14 @@
 //! The `FlexVolume` driver `cloudwatt/vaulttmpfs`, executed by the kubelet once a call.
+#![no_main]
 
 use std::env;
-use vaulttmpfs_shim::{Call, Settings, run, sys};
+use vaulttmpfs_shim::{Answer, Call, Settings, entry, sys};
 
 #[global_allocator]
 static ALLOCATOR: sys::Allocator = sys::Allocator;
 
-fn main() {
-    run(|| Call::parse(env::args_os().skip(1)).answer(Settings::from_environment))
+entry!(call);
+
+fn call() -> Answer {
+    Call::parse(env::args_os().skip(1)).answer(Settings::from_environment)
 }

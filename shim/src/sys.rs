@@ -122,6 +122,28 @@ pub(crate) fn exit() -> ! {
     unsafe { libc::_exit(0) }
 }
 
+/// Lets writes to a closed pipe fail, instead of killing the process.
+pub(crate) fn ignore_sigpipe() {
+    // SAFETY: ignoring a signal runs no code of ours.
+    unsafe { libc::signal(libc::SIGPIPE, libc::SIG_IGN) };
+}
+
+/// Makes `call: fn() -> Answer` the program's entry, in place of `main` as std starts it. What std
+/// does before `main` (reading `/proc/self/maps`, a signal stack, handlers) is for programs with
+/// threads and long lives; here it would be a fifth of all instructions. [`crate::run`] does what is
+/// needed of it.
+#[macro_export]
+macro_rules! entry {
+    ($call:path) => {
+        #[allow(unsafe_code, reason = "the C library calls this by its name")]
+        // SAFETY: no other function of the program is named so.
+        #[unsafe(no_mangle)]
+        extern "C" fn main() -> std::ffi::c_int {
+            $crate::run($call)
+        }
+    };
+}
+
 fn owned(fd: c_long) -> nix::Result<OwnedFd> {
     let fd = Errno::result(fd)?;
     // SAFETY: the kernel has just made this descriptor for us, and it fits what the kernel calls an int.

@@ -1,0 +1,150 @@
+//! What must never show: standard output closed, a panic, no memory left.
+
+use crate::bed::{Bed, answer, assert_failure, assert_success, options, sources};
+use crate::fake::{Fake, Step, no_content, volume};
+use serde_json::json;
+use std::io::Read;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+#[test]
+fn verbs_that_need_nothing() {
+    let Some(bed) = Bed::new() else { return };
+    let init = bed.call(&["init"]);
+    assert_success(&init);
+    assert_eq!(
+        init["capabilities"],
+        json!({"attach": false, "selinuxRelabel": true, "fsGroup": false, "requiresFSResize": false})
+    );
+    assert_eq!(
+        bed.call(&["attach", "{}", "node"]),
+        json!({"status": "Not supported"})
+    );
+    assert_failure(&bed.call(&[]), "--help");
+    assert_failure(&bed.call(&["mount"]), "DIR JSON");
+    for word in ["--help", "--version"] {
+        let output = bed.command(&[word]).output().unwrap();
+        assert!(
+            output.status.success()
+                && output.stdout.starts_with(b"The FlexVolume") != (word == "--version")
+        );
+    }
+}
+
+#[test]
+fn nobody_reads_the_answer() {
+    let Some(bed) = Bed::new() else { return };
+    let _fake = Fake::good(&bed.socket());
+    let dir = bed.volume("vol1");
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let mut command = bed.command(&["mount", dir.to_str().unwrap(), &options()]);
+    let status = command.stdout(writer).status().unwrap();
+    assert_eq!(status.code(), Some(0));
+    assert_eq!(sources(&dir).len(), 1);
+}
+
+#[test]
+fn closed_standard_descriptors_are_not_mistaken() {
+    let Some(bed) = Bed::new() else { return };
+    let fake = Fake::good(&bed.socket());
+    let dir = bed.volume("vol1");
+    let mut shell = Command::new("/bin/sh");
+    let status = shell
+        .args(["-c", r#"exec "$@" <&- >&- 2>&-"#, "sh"])
+        .args([
+            env!("CARGO_BIN_EXE_vaulttmpfs-shim"),
+            "mount",
+            dir.to_str().unwrap(),
+            &options(),
+        ])
+        .env("VAULTTMPFS_SOCKET", bed.socket())
+        .status()
+        .unwrap();
+    assert_eq!(status.code(), Some(0));
+    assert_eq!(sources(&dir).len(), 1);
+    assert_eq!(fake.seen().len(), 2);
+}
+
+#[test]
+fn a_panic_is_a_failure() {
+    let driver = Path::new(env!("CARGO_BIN_EXE_vaulttmpfs-shim"));
+    let panics = driver.with_file_name("examples").join("panics");
+    // As the kubelet has it: both on one pipe.
+    let (mut reader, writer) = std::io::pipe().unwrap();
+    let mut command = Command::new(panics);
+    command.stdout(writer.try_clone().unwrap()).stderr(writer);
+    let status = command
+        .status()
+        .expect("`cargo test` builds examples/panics.rs");
+    drop(command);
+    let mut all = Vec::new();
+    reader.read_to_end(&mut all).unwrap();
+    let output = Output {
+        status,
+        stdout: all,
+        stderr: Vec::new(),
+    };
+    assert_failure(&answer(&output), "a panic");
+    assert!(
+        !String::from_utf8(output.stdout)
+            .unwrap()
+            .contains("hunter2")
+    );
+}
+
+/// Runs a call with at most that much memory mapped.
+fn limited(bed: &Bed, bytes: u32, arguments: &[&str]) -> Output {
+    let mut shell = Command::new("/bin/sh");
+    shell
+        .args([
+            "-c",
+            r#"ulimit -v "$0"; exec "$@""#,
+            &(bytes / 1024).to_string(),
+        ])
+        .arg(env!("CARGO_BIN_EXE_vaulttmpfs-shim"))
+        .args(arguments)
+        .env_clear()
+        .env("VAULTTMPFS_SOCKET", bed.socket())
+        .stdin(Stdio::null())
+        .output()
+        .unwrap()
+}
+
+#[test]
+fn no_memory_is_a_failure() {
+    let Some(bed) = Bed::new() else { return };
+    // Needs about three times its size: read, decoded.
+    let mut body = volume(0);
+    body["files"][0]["bytes"] = json!("A".repeat(1_000_000));
+    body["directory"]["size"] = json!(1 << 20);
+    let _fake = Fake::new(&bed.socket(), move |request, _| {
+        if request.is_create() {
+            Step::Send(crate::fake::answer(200, &body))
+        } else {
+            Step::Send(no_content())
+        }
+    });
+    let dir = bed.volume("vol1");
+    let step: u32 = 64 * 1024;
+    // The least with which the program comes up at all.
+    let least = (1..1024)
+        .map(|n| n * step)
+        .find(|&bytes| limited(&bed, bytes, &["init"]).status.success())
+        .unwrap();
+    let (mut failures, mut successes) = (0, 0);
+    for bytes in (0..96).map(|n| least + n * step) {
+        let output = limited(&bed, bytes, &["mount", dir.to_str().unwrap(), &options()]);
+        let answer = answer(&output);
+        if answer["status"] == "Success" {
+            successes += 1;
+            assert_success(&bed.unmount(&dir));
+        } else {
+            failures += 1;
+            assert_failure(&answer, "ran out of memory");
+            assert!(sources(&dir).is_empty());
+        }
+    }
+    assert!(failures > 0 && successes > 0, "{failures} {successes}");
+    eprintln!("{failures} runs without the memory they needed, {successes} with it");
+}
