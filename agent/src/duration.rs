@@ -74,23 +74,22 @@ pub fn parse_seconds_too(text: &str) -> Result<Duration, DurationError> {
 #[must_use]
 pub fn to_go(duration: Duration) -> String {
     let whole = duration.as_secs();
-    let (hours, minutes, seconds) = (whole / 3600, whole / 60 % 60, whole % 60);
-    let mut text = String::new();
-    if hours > 0 {
-        text += &format!("{hours}h");
-    }
-    if minutes > 0 {
-        text += &format!("{minutes}m");
-    }
-    match duration.subsec_nanos() {
-        0 if seconds == 0 && !text.is_empty() => {}
-        0 => text += &format!("{seconds}s"),
-        nanos => {
+    let seconds = match (whole % 60, duration.subsec_nanos()) {
+        (0, 0) if whole > 0 => String::new(),
+        (seconds, 0) => format!("{seconds}s"),
+        (seconds, nanos) => {
             let fraction = format!("{nanos:09}");
-            text += &format!("{seconds}.{}s", fraction.trim_end_matches('0'));
+            format!("{seconds}.{}s", fraction.trim_end_matches('0'))
         }
+    };
+    [part(whole / 3600, 'h'), part(whole / 60 % 60, 'm'), seconds].concat()
+}
+
+fn part(number: u64, unit: char) -> String {
+    match number {
+        0 => String::new(),
+        _ => format!("{number}{unit}"),
     }
-    text
 }
 
 /// One number with its unit, in nanoseconds, and what follows it.
@@ -167,3 +166,162 @@ impl fmt::Display for DurationError {
 }
 
 impl std::error::Error for DurationError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn nanos(nanos: u64) -> Duration {
+        Duration::from_nanos(nanos)
+    }
+
+    fn seconds(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
+    }
+
+    /// The cases of Go's own `TestParseDuration` that are not negative, and more.
+    #[test]
+    fn reads_what_go_reads() {
+        for (text, expected) in [
+            ("0", seconds(0)),
+            ("+0", seconds(0)),
+            ("0s", seconds(0)),
+            ("5s", seconds(5)),
+            ("+5s", seconds(5)),
+            ("30s", seconds(30)),
+            ("1478s", seconds(1478)),
+            ("5.0s", seconds(5)),
+            ("5.6s", nanos(5_600_000_000)),
+            ("5.s", seconds(5)),
+            (".5s", nanos(500_000_000)),
+            ("1.0s", seconds(1)),
+            ("1.00s", seconds(1)),
+            ("1.004s", nanos(1_004_000_000)),
+            ("1.0040s", nanos(1_004_000_000)),
+            ("100.00100s", nanos(100_001_000_000)),
+            ("10ns", nanos(10)),
+            ("11us", nanos(11_000)),
+            ("12\u{b5}s", nanos(12_000)),
+            ("12\u{3bc}s", nanos(12_000)),
+            ("13ms", nanos(13_000_000)),
+            ("14s", seconds(14)),
+            ("15m", seconds(900)),
+            ("16h", seconds(57_600)),
+            ("3h30m", seconds(12_600)),
+            ("1h30m", seconds(5400)),
+            ("1.5h", seconds(5400)),
+            ("30m1h", seconds(5400)),
+            ("10.5s4m", nanos(250_500_000_000)),
+            ("1h2m3s4ms5us6ns", nanos(3_723_004_005_006)),
+            ("39h9m14.425s", nanos(140_954_425_000_000)),
+            ("0.3333333333333333333h", nanos(1_199_999_999_999)),
+            ("0.100000000000000000000h", seconds(360)),
+            ("0000000000000000000000001s", seconds(1)),
+            ("876000h", LONGEST),
+        ] {
+            assert_eq!(parse(text), Ok(expected), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn refuses_everything_else() {
+        use DurationError::{Empty, Negative, NumberExpected, TooLong, UnitMissing, UnknownUnit};
+        for (text, why) in [
+            ("", Empty),
+            ("+", Empty),
+            ("-", Negative),
+            ("-5m", Negative),
+            ("-0", Negative),
+            ("3", UnitMissing),
+            ("00", UnitMissing),
+            ("1h30", UnitMissing),
+            (".", NumberExpected),
+            (".s", NumberExpected),
+            ("+.s", NumberExpected),
+            ("s", NumberExpected),
+            (" 5m", NumberExpected),
+            ("++5m", NumberExpected),
+            ("5m ", UnknownUnit),
+            ("5 m", UnknownUnit),
+            ("1d", UnknownUnit),
+            ("1M", UnknownUnit),
+            ("1S", UnknownUnit),
+            ("1h-5m", UnknownUnit),
+            ("1.2.3s", UnitMissing),
+            ("1,5h", UnknownUnit),
+            ("٣s", NumberExpected),
+            ("876001h", TooLong),
+            ("876000h1ns", TooLong),
+            ("99999999999999999999999999999999999999999h", TooLong),
+            ("999999999999999999h999999999999999999h", TooLong),
+        ] {
+            assert_eq!(parse(text), Err(why), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn reads_seconds_and_days_for_variables() {
+        for (text, expected) in [
+            ("60", Ok(seconds(60))),
+            ("0", Ok(seconds(0))),
+            ("060", Ok(seconds(60))),
+            ("2d", Ok(seconds(172_800))),
+            ("90s", Ok(seconds(90))),
+            ("1.5h", Ok(seconds(5400))),
+            ("", Err(DurationError::Empty)),
+            ("d", Err(DurationError::NumberExpected)),
+            ("1.5d", Err(DurationError::UnknownUnit)),
+            ("-60", Err(DurationError::Negative)),
+            ("1.5", Err(DurationError::UnitMissing)),
+            ("36501d", Err(DurationError::TooLong)),
+            ("99999999999999999999", Err(DurationError::TooLong)),
+        ] {
+            assert_eq!(parse_seconds_too(text), expected, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn writes_for_people() {
+        for (duration, text) in [
+            (Duration::ZERO, "0s"),
+            (Duration::from_secs(59), "59s"),
+            (Duration::from_secs(60), "1m"),
+            (Duration::from_secs(300), "5m"),
+            (Duration::from_secs(3600), "1h"),
+            (Duration::from_secs(3601), "1h1s"),
+            (Duration::from_secs(5400), "1h30m"),
+            (Duration::from_secs(86_400), "24h"),
+            (Duration::from_millis(300), "0.3s"),
+            (Duration::from_millis(61_500), "1m1.5s"),
+            (Duration::from_nanos(60_000_000_001), "1m0.000000001s"),
+        ] {
+            assert_eq!(to_go(duration), text);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn survives_being_written(seconds in 0..LONGEST.as_secs(), nanos in 0..1_000_000_000_u32) {
+            let duration = Duration::new(seconds, nanos);
+            prop_assert_eq!(parse(&to_go(duration)), Ok(duration));
+            prop_assert_eq!(parse_seconds_too(&to_go(duration)), Ok(duration));
+            prop_assert_eq!(parse_seconds_too(&seconds.to_string()), Ok(Duration::from_secs(seconds)));
+        }
+
+        #[test]
+        fn adds_up(h in 0..1000_u64, m in 0..1000_u64, s in 0..1000_u64, ms in 0..1000_u64) {
+            let expected = Duration::from_millis(((h * 60 + m) * 60 + s) * 1000 + ms);
+            prop_assert_eq!(parse(&format!("{h}h{m}m{s}s{ms}ms")), Ok(expected));
+            prop_assert_eq!(parse(&format!("{ms}ms{s}s{m}m{h}h")), Ok(expected));
+            prop_assert_eq!(parse(&format!("{h}h{m}m{s}.{ms:03}s")), Ok(expected));
+        }
+
+        #[test]
+        fn never_panics(text in "\\PC{0,40}|[-+0-9.hmsnuµd]{0,60}") {
+            for read in [parse(&text).ok(), parse_seconds_too(&text).ok()] {
+                prop_assert!(read.is_none_or(|duration| duration <= LONGEST));
+            }
+        }
+    }
+}

@@ -57,7 +57,7 @@ pub struct DeliveredFiles {
 /// Why a volume's files cannot be made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RenderError {
-    /// Vault's answer is not the JSON of a token.
+    /// Vault's answer is not the JSON of this token.
     NotASecret,
     /// The files do not fit into an answer to the shim.
     TooLarge,
@@ -163,10 +163,13 @@ impl Volume {
 impl fmt::Display for RenderError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::NotASecret => "Vault's answer is not the JSON of a token",
+            Self::NotASecret => "Vault's answer is not the JSON of the token",
             Self::TooLarge => "the volume's files are larger than the shim takes",
         })
     }
 }
 
 impl std::error::Error for RenderError {}
+
+#[cfg(test)]
+mod tests;

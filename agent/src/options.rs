@@ -103,3 +103,6 @@ pub enum UnknownOptions {
     /// The mount goes on with a warning, as with the first plugin.
     Warn,
 }
+
+#[cfg(test)]
+mod tests;

@@ -91,18 +91,23 @@ impl FromStr for Address {
     type Err = AddressError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if text.chars().any(|c| c.is_control() || c.is_whitespace()) {
+            return Err(AddressError::NotHttp);
+        }
+        let (_, rest) = text.split_once("://").ok_or(AddressError::NotHttp)?;
         let url = Url::parse(text).map_err(|_| AddressError::NotHttp)?;
         if !matches!(url.scheme(), "https" | "http") || !url.has_host() {
             return Err(AddressError::NotHttp);
         }
-        if !url.username().is_empty() || url.password().is_some() || text.contains('@') {
+        if rest.contains('@') {
             return Err(AddressError::Credentials);
         }
-        if url.query().is_some() || url.fragment().is_some() {
+        if rest.contains(['?', '#']) {
             return Err(AddressError::Query);
         }
-        // The parser has resolved dots and turned backslashes; what it changed was no plain path.
-        if !text.ends_with(url.path()) && url.path() != "/" {
+        // The parser resolves `..`, also as `%2e%2e`, and turns backslashes.
+        let path = rest.find('/').map_or("/", |start| &rest[start..]);
+        if path != url.path() {
             return Err(AddressError::Path);
         }
         let text = url.as_str().trim_end_matches('/').to_owned();

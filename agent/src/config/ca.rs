@@ -38,6 +38,7 @@ pub struct CaError {
 #[derive(Debug)]
 enum Problem {
     Io(io::Error),
+    NotAFile,
     TooMuch,
     NoCertificate,
     BadCertificate,
@@ -111,7 +112,6 @@ impl Reading {
 
     fn file(&mut self, path: &Path) -> Result<(), CaError> {
         let content = self.content(path)?;
-        let before = self.ca.der.len();
         let mut seen = false;
         for certificate in CertificateDer::pem_slice_iter(&content) {
             let bad = || CaError::new(path, Problem::BadCertificate);
@@ -122,7 +122,6 @@ impl Reading {
             seen = true;
             self.add(&certificate);
         }
-        debug_assert!(seen || before == self.ca.der.len());
         if seen {
             Ok(())
         } else {
@@ -132,9 +131,14 @@ impl Reading {
 
     fn content(&mut self, path: &Path) -> Result<zeroize::Zeroizing<Vec<u8>>, CaError> {
         let fail = |error| CaError::new(path, Problem::Io(error));
+        // Opening a pipe would wait for its other end.
+        let metadata = std::fs::metadata(path).map_err(fail)?;
+        if !metadata.is_file() {
+            return Err(CaError::new(path, Problem::NotAFile));
+        }
         let file = File::open(path).map_err(fail)?;
         // Room for all from the start: a private key in it must not stay behind in a smaller buffer.
-        let size = file.metadata().map_err(fail)?.len().min(self.left) + 1;
+        let size = metadata.len().min(self.left) + 1;
         let mut content = zeroize::Zeroizing::new(Vec::with_capacity(
             usize::try_from(size).unwrap_or_default(),
         ));
@@ -187,6 +191,7 @@ impl fmt::Display for CaError {
         let path = self.path.display();
         match &self.problem {
             Problem::Io(error) => write!(f, "{path} cannot be read: {error}"),
+            Problem::NotAFile => write!(f, "{path} is not a file"),
             Problem::TooMuch => write!(f, "{path} holds more than a list of CAs"),
             Problem::NoCertificate => write!(f, "{path} holds no PEM certificate"),
             Problem::BadCertificate => write!(f, "{path} holds a certificate that cannot be read"),

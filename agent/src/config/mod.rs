@@ -108,3 +108,6 @@ impl Delivered {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;

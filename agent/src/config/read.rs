@@ -40,15 +40,23 @@ pub fn locations(env: &impl Environment) -> Locations {
 }
 
 fn location(env: &impl Environment, variable: &Variable) -> PathBuf {
-    let set = |name: &&'static str| {
-        let value = env.get(name).filter(|value| !value.is_empty())?;
-        Some((*name, PathBuf::from(value)))
-    };
-    match variable.names.iter().find_map(set) {
-        Some((table::SYSTEMD_STATE_DIR, list)) => first_of(list),
-        Some((_, path)) => path,
+    match spellings(env, variable).next() {
+        Some((table::SYSTEMD_STATE_DIR, list)) => first_of(list.into()),
+        Some((_, path)) => path.into(),
         None => PathBuf::from(variable.default),
     }
+}
+
+/// The variable's names that are set, with their values, in the order in which they count. An empty
+/// value is none.
+fn spellings(
+    env: &impl Environment,
+    variable: &Variable,
+) -> impl Iterator<Item = (&'static str, OsString)> {
+    variable.names.iter().filter_map(|name| {
+        let value = env.get(name).filter(|value| !value.is_empty())?;
+        Some((*name, value))
+    })
 }
 
 /// systemd separates several state directories by colons.
@@ -153,11 +161,15 @@ fn client_certificate<E: Environment>(reader: &mut Reader<'_, E>) -> Option<(Pat
     certificate.zip(key)
 }
 
+/// A look at the file and no more: who uses a key reads it then.
 fn readable_file(text: &str) -> Parsed<PathBuf> {
     let path = values::path(text)?;
-    match File::open(&path).and_then(|file| file.metadata()) {
-        Ok(metadata) if metadata.is_file() && metadata.len() > 0 => Ok(path),
-        Ok(_) => Err("a file that is not empty".to_owned()),
+    let metadata = std::fs::metadata(&path);
+    if metadata.is_ok_and(|metadata| !metadata.is_file() || metadata.len() == 0) {
+        return Err("a file that is not empty".to_owned());
+    }
+    match File::open(&path) {
+        Ok(_) => Ok(path),
         Err(error) => Err(format!("a file, but it cannot be read: {error}")),
     }
 }
@@ -254,33 +266,31 @@ impl<E: Environment> Reader<'_, E> {
             .ok()
     }
 
-    /// The first of the variable's names that is set, and its value. An empty value is none.
+    /// The name by which the variable is set, and its value.
     fn spelling(&mut self, variable: &Variable) -> Option<(&'static str, OsString)> {
-        let set = |name: &&'static str| {
-            let value = self.env.get(name).filter(|value| !value.is_empty())?;
-            Some((*name, value))
-        };
-        let mut spellings = variable.names.iter().filter_map(set);
+        let mut spellings = spellings(self.env, variable);
         let (name, value) = spellings.next()?;
         let other = spellings.find(|(_, other)| *other != value);
+        drop(spellings);
         if let Some((other, _)) = other {
             self.warn(format!("{name} and {other} differ: {name} counts"));
         }
         Some((name, value))
     }
 
-    fn is_set(&mut self, variable: &Variable) -> bool {
-        let set = |name: &&'static str| self.env.get(name).is_some_and(|value| !value.is_empty());
-        variable.names.iter().any(set)
+    fn is_set(&self, variable: &Variable) -> bool {
+        spellings(self.env, variable).next().is_some()
     }
 
-    /// Reports one of two variables that is set without the other.
+    /// Reports the one of two variables that is missing.
     fn together(&mut self, one: &Variable, other: &Variable) {
         for (set, missing) in [(one, other), (other, one)] {
-            if self.is_set(set) && !self.is_set(missing) {
-                let [.., name] = missing.names else { continue };
-                let [.., with] = set.names else { continue };
-                self.report(name, None, format!("set, since {with} is"));
+            if self.is_set(missing) {
+                continue;
+            }
+            let set = spellings(self.env, set).next();
+            if let (Some((name, _)), [.., missing]) = (set, missing.names) {
+                self.report(missing, None, format!("a value, since {name} has one"));
             }
         }
     }

@@ -8,7 +8,7 @@ use std::fmt;
 pub enum FileNameError {
     /// It is empty.
     Empty,
-    /// It is longer than [`MAX_LENGTH`] bytes.
+    /// It is longer than 200 bytes.
     TooLong,
     /// It holds a slash, a NUL or another control character.
     BadCharacter,
@@ -67,3 +67,53 @@ impl fmt::Display for FileNameError {
 }
 
 impl std::error::Error for FileNameError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn takes_one_clean_component() {
+        let longest = "x".repeat(MAX_LENGTH);
+        for name in [
+            "vault-token",
+            "token",
+            ".vault-token",
+            "a.json",
+            "x..",
+            "jeton-é",
+            "with space",
+            "%2e%2e",
+            "vault-addr2",
+            &longest,
+        ] {
+            assert_eq!(check_token_filename(name), Ok(()), "{name:?}");
+        }
+    }
+
+    #[test]
+    fn refuses_everything_else() {
+        use FileNameError::{BadCharacter, Dots, Empty, Taken, TooLong};
+        let long = "x".repeat(MAX_LENGTH + 1);
+        for (name, why) in [
+            ("", Empty),
+            (".", Dots),
+            ("..", Dots),
+            ("..data", Dots),
+            ("...", Dots),
+            ("../x", BadCharacter),
+            ("a/b", BadCharacter),
+            ("/", BadCharacter),
+            ("/etc/passwd", BadCharacter),
+            ("a\0", BadCharacter),
+            ("a\n", BadCharacter),
+            ("a\u{85}", BadCharacter),
+            ("vault-addr", Taken),
+            ("vault-namespace", Taken),
+            ("ca.crt", Taken),
+            (&long, TooLong),
+        ] {
+            assert_eq!(check_token_filename(name), Err(why), "{name:?}");
+        }
+    }
+}

@@ -8,6 +8,7 @@ use std::borrow::Cow;
 use zeroize::Zeroizing;
 
 #[derive(Serialize)]
+#[expect(clippy::struct_field_names, reason = "the keys are Vault's")]
 struct Wrapped<'a> {
     token: &'a str,
     ttl: u64,
@@ -37,8 +38,8 @@ struct Secret<'a> {
 
 #[derive(Serialize, Deserialize)]
 struct Auth<'a> {
-    #[serde(borrow)]
-    client_token: Cow<'a, str>,
+    /// Borrowed, so that no copy stays behind; a token has nothing that JSON escapes.
+    client_token: &'a str,
     #[serde(borrow, default)]
     accessor: Cow<'a, str>,
     #[serde(borrow, default)]
@@ -75,9 +76,12 @@ pub(super) fn json(credential: &Credential<'_>) -> Result<Zeroizing<Vec<u8>>, Re
                 },
             )
         }
-        Credential::Unwrapped { secret, .. } => {
+        Credential::Unwrapped { token, secret } => {
             let parsed: Secret<'_> =
                 serde_json::from_str(secret).map_err(|_| RenderError::NotASecret)?;
+            if parsed.auth.client_token != token.expose_secret() {
+                return Err(RenderError::NotASecret);
+            }
             write(secret.len(), &parsed)
         }
     }
