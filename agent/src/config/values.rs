@@ -1,6 +1,6 @@
 //! What a variable's text must be. Each parser answers with what is expected.
 
-use super::{Address, RateLimit};
+use super::{Address, AddressError, RateLimit};
 use crate::duration;
 use crate::files::check_token_filename;
 use crate::options::{self, RoleName, RoleNameError, UnknownOptions};
@@ -15,7 +15,7 @@ const LONGEST_NAME: usize = 256;
 /// A shorter attempt than this reaches no Vault.
 const SHORTEST_TIMEOUT: Duration = Duration::from_millis(100);
 
-/// Vault's unit for wrapping.
+/// Vault counts in whole seconds and takes a half for none.
 const SHORTEST_TTL: Duration = Duration::from_secs(1);
 
 /// Calls a second.
@@ -24,7 +24,8 @@ const RATES: std::ops::RangeInclusive<f64> = 0.001..=1_000_000.0;
 pub(super) type Parsed<T> = Result<T, String>;
 
 pub(super) fn address(text: &str) -> Parsed<Address> {
-    text.parse().map_err(|error| format!("{error}"))
+    text.parse()
+        .map_err(|error: AddressError| error.to_string())
 }
 
 /// A pod's address of Vault: what leads to the node itself would lead to the pod.

@@ -47,7 +47,7 @@ const MOUNT_DIR: &str = "mount directory";
 /// The mode of the token's files unless the pod says another, as with the first plugin.
 const DEFAULT_PERMISSIONS: u32 = 0o644;
 
-/// Kubernetes' own limit for names (RFC 1123 subdomains); Vault takes 512 characters of metadata.
+/// Kubernetes' own limit for names (RFC 1123 subdomains). Vault has none for a token's metadata.
 const MAX_NAME: usize = 253;
 
 const MAX_POLICIES: usize = 64;
@@ -56,7 +56,7 @@ const MAX_POLICY: usize = 128;
 /// The policy that may do everything.
 const ROOT_POLICY: &str = "root";
 
-/// Vault counts in seconds.
+/// Vault counts in whole seconds and takes a half for none.
 const SHORTEST_TTL: Duration = Duration::from_secs(1);
 
 /// A less similar key is no help (Jaro-Winkler, 1 is equal).
@@ -252,8 +252,8 @@ fn policy(name: &str) -> Result<String, String> {
         ));
     }
     let policy = name.to_ascii_lowercase();
-    // Go and Rust lower some letters differently (U+0130 is one): what is checked here must be what
-    // Vault sees.
+    // Go and Rust lower some letters differently: Vault makes a plain i of U+0130 (tried). What is
+    // checked here must be what Vault sees.
     if policy != name.to_lowercase() {
         let name = quoted(name);
         return Err(format!("{name} has capital letters outside ASCII"));
