@@ -1,7 +1,8 @@
 //! Everything together: Vault with the product's side set up, a node, an agent, a kubelet.
 
-use crate::vault::text;
-use crate::{Agent, Kubelet, Node, OpenBao, Options, Pod, Proxy, Role, Settings, Volume};
+use crate::{
+    Agent, Kubelet, Node, OpenBao, Options, Pod, Proxy, Role, Settings, Vault, Volume, text,
+};
 use std::fs;
 use std::path::PathBuf;
 
@@ -78,6 +79,17 @@ impl Lab {
             "one volume of ours is mounted"
         );
         volume
+    }
+
+    /// Unwraps a volume's token as the pod does, with what is in the volume, and returns Vault as
+    /// the token's holder sees it.
+    #[must_use]
+    #[track_caller]
+    pub fn unwrap(&self, volume: &Volume) -> Vault {
+        let reply = self.vault.root().unwrap(&volume.read("vault-token"));
+        assert_eq!(reply.status, 200, "unwrapping: {reply:?}");
+        let token = text(&reply.body["auth"]["client_token"]);
+        self.vault.root().with_token(&token)
     }
 
     /// Tries to mount a new pod's volume with these options, which must fail with a message that

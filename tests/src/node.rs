@@ -157,8 +157,9 @@ impl Drop for Node {
 
 /// An agent process on a node, and the way to talk to it.
 pub struct Agent {
+    /// Its environment at the next start.
+    pub settings: Settings,
     process: Option<Child>,
-    settings: Settings,
     run_as: RunAs,
     log: PathBuf,
     socket: PathBuf,
@@ -182,9 +183,10 @@ impl Agent {
         self.run_as = RunAs::Root;
     }
 
-    /// Its environment at the next start.
-    pub fn settings(&mut self) -> &mut Settings {
-        &mut self.settings
+    /// Its process id.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.process.as_ref().expect("a started agent").id()
     }
 
     /// Starts it. It ends with the calling thread.

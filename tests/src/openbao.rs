@@ -1,8 +1,7 @@
 //! A real OpenBao over TLS, with a private authority.
 
 use crate::child::RunAs;
-use crate::vault::{Vault, text};
-use crate::{Authority, Child, Secrets, binaries, eventually};
+use crate::{Authority, Child, Secrets, Vault, binaries, eventually, text};
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 use std::fs::{self, File};

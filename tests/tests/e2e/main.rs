@@ -8,4 +8,11 @@
     reason = "a test that cannot go on fails, naming the place"
 )]
 
+mod atomicity;
+mod concurrency;
 mod harness;
+mod hostile;
+mod mount;
+mod options;
+mod surroundings;
+mod unmount;

@@ -1,0 +1,120 @@
+//! Killed at any moment, a mount is whole or was never there.
+
+use std::collections::HashSet;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+use vaulttmpfs_tests::{Lab, Pod, Volume};
+
+/// A small generator of numbers (SplitMix64), so that a run can be repeated from its seed.
+struct Numbers(u64);
+
+impl Numbers {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+}
+
+/// Mounts, and kills the driver after so long, if it is not done by then. Whether it was.
+fn mount_and_kill(lab: &Lab, volume: &Volume, after: Duration) -> bool {
+    std::fs::create_dir_all(&volume.directory).unwrap();
+    let arguments = lab.kubelet.mount_arguments(volume, &lab.options());
+    let mut command = lab.kubelet.command(&arguments);
+    command.stdout(Stdio::null()).stderr(Stdio::null());
+    let begun = Instant::now();
+    let mut driver = command.spawn().unwrap();
+    // Sleeping would be too coarse for a mount of a few milliseconds.
+    while begun.elapsed() < after && driver.try_wait().unwrap().is_none() {
+        std::hint::spin_loop();
+    }
+    // It may just have ended.
+    let _ = driver.kill();
+    driver.wait().unwrap().success()
+}
+
+fn kill_at_random_moments(rounds: u32) {
+    let lab = Lab::start();
+    let warm = lab.kubelet.volume(&Pod::new("warm-0"), "vault");
+    let outcome = lab.kubelet.mount(&warm, &lab.options());
+    outcome.assert_success();
+    let span = u64::try_from(outcome.took.as_micros()).unwrap() * 3 / 2;
+    let seed = u64::from(std::process::id());
+    let mut numbers = Numbers(seed);
+    let (mut whole, mut none) = (0, 0);
+    for round in 0..rounds {
+        let volume = lab.kubelet.volume(&Pod::new("web-0"), "vault");
+        let after = Duration::from_micros(numbers.next() % span);
+        let done = mount_and_kill(&lab, &volume, after);
+        let mounts = lab.node.volumes();
+        let mounted = mounts.iter().any(|mount| mount.is_at(&volume.directory));
+        assert!(
+            mounted || !done,
+            "seed {seed}, round {round}: done, and nothing is mounted"
+        );
+        if mounted {
+            whole += 1;
+            assert_eq!(
+                volume.files(),
+                ["ca.crt", "vault-token", "vault-token.json"]
+            );
+            assert_eq!(
+                lab.unwrap(&volume).read("secret/app").status,
+                200,
+                "round {round}"
+            );
+        } else {
+            none += 1;
+            assert_eq!(
+                volume.files(),
+                [""; 0],
+                "seed {seed}, round {round}, {after:?}"
+            );
+        }
+        // The kubelet comes again, whatever became of the first: then all is well.
+        if round % 5 == 0 {
+            lab.kubelet.mount(&volume, &lab.options()).assert_success();
+            assert_eq!(volume.files().len(), 3);
+        }
+    }
+    assert!(
+        whole > 0 && none > 0,
+        "{whole} whole and {none} not there: kills came at one moment only"
+    );
+    lab.assert_all_accounted_for();
+
+    // What is mounted stays alive, also when the agent has had time to see who is gone.
+    let ours: HashSet<String> = lab
+        .node
+        .volumes()
+        .into_iter()
+        .map(|mount| mount.source)
+        .collect();
+    vaulttmpfs_tests::eventually_within(
+        Duration::from_secs(60),
+        "the agent to give up the rest",
+        || {
+            let shown = lab.agent.volumes();
+            let attached = shown.iter().filter(|volume| volume["state"] == "attached");
+            (attached.count() == ours.len()).then_some(())
+        },
+    );
+    for volume in lab.agent.volumes() {
+        let source = format!("vaulttmpfs:{}", volume["id"].as_str().unwrap());
+        let attached = volume["state"] == "attached";
+        assert_eq!(attached, ours.contains(&source), "{volume}");
+    }
+}
+
+#[test]
+fn a_driver_killed_at_a_random_moment_leaves_all_or_nothing() {
+    kill_at_random_moments(60);
+}
+
+#[test]
+#[ignore = "long"]
+fn a_driver_killed_at_very_many_random_moments_leaves_all_or_nothing() {
+    kill_at_random_moments(1000);
+}

@@ -1,0 +1,351 @@
+//! A node's bad days: each failure has a message of its own, comes within its bound, leaves nothing
+//! mounted and no token that nobody accounts for; and when the trouble is over, mounts work.
+
+use serde_json::json;
+use std::os::unix::net::UnixListener;
+use std::time::Duration;
+use vaulttmpfs_tests::{Authority, Fault, Lab, Pod, Proxy, Role, eventually};
+
+const CREATE: &str = "POST /v1/auth/token/create";
+
+/// What one mount may take at most, by the driver's own bound.
+const BOUND: Duration = Duration::from_secs(112);
+
+#[test]
+fn no_agent() {
+    let lab = Lab::builder().without_agent().start();
+    lab.assert_refused(&lab.options(), &["agent", "agent.sock"]);
+}
+
+#[test]
+fn an_agent_that_was_killed_comes_back() {
+    let mut lab = Lab::start();
+    lab.agent.kill();
+    lab.assert_refused(&lab.options(), &["agent"]);
+    lab.agent.start();
+    lab.agent.wait_until_ready();
+    let _ = lab.mounted(&lab.options());
+}
+
+#[test]
+#[ignore = "long"]
+fn an_agent_that_hangs_is_waited_for_no_longer_than_the_bound() {
+    let mut lab = Lab::start();
+    lab.agent.freeze();
+    let volume = lab.kubelet.volume(&Pod::new("web-0"), "v");
+    let outcome = lab.kubelet.mount(&volume, &lab.options());
+    lab.agent.thaw();
+    outcome.assert_failure(&["agent"]);
+    assert!(outcome.took < BOUND, "{:?}", outcome.took);
+    lab.assert_nothing_left();
+}
+
+#[test]
+fn an_agent_that_talks_nonsense() {
+    let lab = Lab::builder().without_agent().start();
+    let listener = UnixListener::bind(lab.node.socket()).unwrap();
+    let nonsense = [
+        "",
+        "no http\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}",
+        "HTTP/1.1 200 OK\r\nContent-Length: 99999999\r\n\r\n{",
+        "HTTP/1.1 500 Oh\r\nContent-Length: 0\r\n\r\n",
+    ];
+    std::thread::spawn(move || {
+        use std::io::{Read, Write};
+        for (peer, answer) in listener.incoming().zip(nonsense.iter().cycle()) {
+            let Ok(mut peer) = peer else { return };
+            let mut request = [0; 4096];
+            let _ = peer.read(&mut request);
+            let _ = peer.write_all(answer.as_bytes());
+        }
+    });
+    for _ in nonsense {
+        lab.assert_refused(&lab.options(), &["agent"]);
+    }
+}
+
+#[test]
+fn vault_is_down() {
+    let mut lab = Lab::start();
+    lab.vault.process().kill();
+    let volume = lab.kubelet.volume(&Pod::new("web-0"), "v");
+    let outcome = lab.kubelet.mount(&volume, &lab.options());
+    outcome.assert_failure(&["Vault", lab.vault.address()]);
+    assert!(outcome.took < BOUND, "{:?}", outcome.took);
+    assert_eq!(lab.node.volumes(), []);
+    assert_eq!(lab.agent.call("GET", "/readyz", "").status, 503);
+}
+
+#[test]
+fn vault_hangs() {
+    let lab = Lab::builder().set("VAULT_CLIENT_TIMEOUT", "3s").start();
+    lab.vault.freeze();
+    let volume = lab.kubelet.volume(&Pod::new("web-0"), "v");
+    let outcome = lab.kubelet.mount(&volume, &lab.options());
+    lab.vault.thaw();
+    outcome.assert_failure(&["Vault", "3s"]);
+    assert!(outcome.took < BOUND, "{:?}", outcome.took);
+    assert_eq!(lab.node.volumes(), []);
+    // The create may yet be carried out: it was sent. One at most.
+    assert!(lab.vault.root().accessors_of_pod(&volume.pod.uid).len() <= 1);
+    eventually("mounts to work again", || {
+        let outcome = lab.kubelet.mount(&volume, &lab.options());
+        (outcome.status == "Success").then_some(())
+    });
+}
+
+#[test]
+fn vault_is_sealed() {
+    let mut lab = Lab::start();
+    lab.vault.seal();
+    let volume = lab.kubelet.volume(&Pod::new("web-0"), "v");
+    let outcome = lab.kubelet.mount(&volume, &lab.options());
+    outcome.assert_failure(&["sealed"]);
+    assert_eq!(lab.node.volumes(), []);
+    lab.vault.unseal();
+    lab.assert_nothing_left();
+    assert_eq!(lab.living(), 0);
+    eventually("mounts to work again", || {
+        let outcome = lab.kubelet.mount(&volume, &lab.options());
+        (outcome.status == "Success").then_some(())
+    });
+}
+
+#[test]
+fn vault_was_sealed_when_the_agent_began() {
+    let mut lab = Lab::builder().without_agent().start();
+    lab.vault.seal();
+    lab.agent.start();
+    lab.agent.wait_until_serving();
+    lab.kubelet
+        .mount(&lab.kubelet.volume(&Pod::new("web-0"), "v"), &lab.options())
+        .assert_failure(&["sealed"]);
+    lab.vault.unseal();
+    lab.agent.wait_until_ready();
+    let _ = lab.mounted(&lab.options());
+}
+
+#[test]
+fn what_passes_is_waited_for() {
+    let lab = Lab::builder().proxied().start();
+    for (times, fault) in [
+        (
+            1,
+            Fault::error_with(429, "rate limit", &[("Retry-After", "1")]),
+        ),
+        (1, Fault::error(412, "not yet")),
+        (1, Fault::error(472, "standby")),
+        (1, Fault::error(473, "standby")),
+        (1, Fault::error(503, "Vault is sealed")),
+        (2, Fault::error(429, "rate limit")),
+    ] {
+        let before = lab.proxy().count(CREATE);
+        lab.proxy().order(times, CREATE, fault.clone());
+        let volume = lab.mounted(&lab.options());
+        assert_eq!(lab.proxy().count(CREATE), before + times + 1, "{fault:?}");
+        assert_eq!(lab.vault.root().accessors_of_pod(&volume.pod.uid).len(), 1);
+        lab.kubelet.unmount(&volume).assert_success();
+    }
+}
+
+#[test]
+fn what_may_have_made_a_token_is_not_repeated() {
+    let lab = Lab::builder().proxied().start();
+    for (fault, words) in [
+        (
+            Fault::error(500, "internal error"),
+            &["500", "internal error"][..],
+        ),
+        (Fault::page(502), &["502"]),
+        (Fault::page(503), &["503"]),
+        (Fault::page(504), &["504"]),
+        (Fault::HangUp, &["Vault"]),
+    ] {
+        let before = lab.proxy().count(CREATE);
+        lab.proxy().always(CREATE, fault.clone());
+        lab.assert_refused(&lab.options(), words);
+        assert_eq!(lab.proxy().count(CREATE), before + 1, "{fault:?}");
+        lab.proxy().heal();
+    }
+    assert_eq!(lab.living(), 0);
+}
+
+#[test]
+fn what_does_not_pass_is_a_failure_after_some_tries() {
+    let lab = Lab::builder().proxied().start();
+    for (fault, words) in [
+        (Fault::error(429, "rate limit"), &["429"][..]),
+        (Fault::error(503, "Vault is sealed"), &["sealed"]),
+        (Fault::error(412, "not yet"), &["412"]),
+    ] {
+        let before = lab.proxy().count(CREATE);
+        lab.proxy().always(CREATE, fault.clone());
+        lab.assert_refused(&lab.options(), words);
+        let tries = lab.proxy().count(CREATE) - before;
+        assert_eq!(tries, 3, "VAULT_MAX_RETRIES is 2: {fault:?}");
+        lab.proxy().heal();
+    }
+}
+
+#[test]
+fn connections_that_end_unseen_cost_no_mount() {
+    let lab = Lab::builder().proxied().start();
+    for _ in 0..5 {
+        let volume = lab.mounted(&lab.options());
+        lab.kubelet.unmount(&volume).assert_success();
+        lab.proxy().hang_up();
+    }
+}
+
+#[test]
+fn another_authority() {
+    let mut lab = Lab::builder().without_agent().start();
+    let stranger = Proxy::start_as(&lab.vault, &Authority::new());
+    lab.agent
+        .settings
+        .insert("VAULT_ADDR".to_owned(), stranger.address());
+    lab.agent.start();
+    lab.agent.wait_until_serving();
+    lab.assert_refused(&lab.options(), &["certificate", &stranger.address()]);
+    assert_eq!(
+        stranger.requests(),
+        [""; 0],
+        "nothing was said to a stranger"
+    );
+}
+
+#[test]
+fn another_token() {
+    let lab = Lab::builder().without_agent().start();
+    lab.write_generator_token("s.notatoken00000000000000");
+    let mut lab = lab;
+    lab.agent.start();
+    lab.agent.wait_until_serving();
+    lab.assert_refused(&lab.options(), &["generator token"]);
+}
+
+#[test]
+fn no_token_yet() {
+    let mut lab = Lab::builder().without_agent().start();
+    let path = lab.node.path("etc/token");
+    let token = std::fs::read_to_string(&path).unwrap();
+    std::fs::remove_file(&path).unwrap();
+    lab.agent.start();
+    lab.agent.wait_until_serving();
+    lab.assert_refused(&lab.options(), &["generator token", path.to_str().unwrap()]);
+    lab.write_generator_token("");
+    lab.assert_refused(&lab.options(), &["generator token"]);
+    lab.write_generator_token(&token);
+    eventually("mounts to work", || {
+        let volume = lab.kubelet.volume(&Pod::new("web-0"), "v");
+        let outcome = lab.kubelet.mount(&volume, &lab.options());
+        (outcome.status == "Success").then_some(())
+    });
+}
+
+#[test]
+fn a_token_that_dies_is_told_from_other_troubles() {
+    let lab = Lab::start();
+    let token = std::fs::read_to_string(lab.node.path("etc/token")).unwrap();
+    lab.vault
+        .root()
+        .write("auth/token/revoke", &json!({ "token": token }));
+    lab.assert_refused(&lab.options(), &["generator token"]);
+}
+
+#[test]
+fn a_role_that_is_not_there() {
+    let lab = Lab::builder().role(Role::new("gone", &json!({}))).start();
+    lab.vault.root().delete("auth/token/roles/gone");
+    lab.assert_refused(&lab.options().with("vault/role", "gone"), &["role", "gone"]);
+    // One that the generator's policy says nothing of.
+    let unknown = lab.options().with("vault/role", "unknown");
+    lab.assert_refused(&unknown, &["auth/token/create/unknown"]);
+}
+
+#[test]
+fn a_policy_that_the_role_does_not_allow() {
+    let lab = Lab::start();
+    let options = lab.options().with("vault/policies", "app,admin");
+    lab.assert_refused(&options, &["admin", "applications"]);
+}
+
+#[test]
+fn a_wrapped_only_role_asked_for_a_plain_token() {
+    let lab = Lab::start();
+    let options = lab.options().with("vault/unwrap", "true");
+    lab.assert_refused(&options, &["403", "auth/token/create/applications"]);
+    let long = lab.options().with("vault/wrapTTL", "1h");
+    lab.assert_refused(&long, &["403", "auth/token/create/applications"]);
+}
+
+#[test]
+fn bad_settings_are_told_all_at_once_and_end_nothing() {
+    let lab = Lab::builder()
+        .set("VAULT_ADDR", "ftp://vault")
+        .set("VAULT_CLIENT_TIMEOUT", "soon")
+        .set("VAULT_CACERT", "/nowhere/ca.crt")
+        .not_ready()
+        .start();
+    let all = [
+        "VAULT_ADDR",
+        "VAULT_CLIENT_TIMEOUT",
+        "VAULT_CACERT",
+        "/nowhere/ca.crt",
+    ];
+    lab.assert_refused(&lab.options(), &all);
+    assert_eq!(lab.agent.call("GET", "/readyz", "").status, 503);
+    let status = lab.agent.get("/v1/status");
+    assert_eq!(status["ready"], false);
+    assert!(
+        status["reasons"].to_string().contains("VAULT_ADDR"),
+        "{status}"
+    );
+}
+
+#[test]
+fn an_agent_that_runs_as_root_serves_too() {
+    let lab = Lab::builder().agent_as_root().start();
+    let _ = lab.mounted(&lab.options());
+}
+
+#[test]
+fn an_agent_ends_when_told_to_and_keeps_what_it_owes() {
+    let mut lab = Lab::start();
+    let volume = lab.mounted(&lab.options());
+    let journal = lab.node.journal();
+    let status = lab.agent.stop();
+    assert!(status.success(), "{status}");
+    assert_eq!(lab.node.journal(), journal);
+    lab.agent.start();
+    lab.agent.wait_until_ready();
+    assert_eq!(lab.agent.volumes().len(), 1);
+    lab.kubelet.mount(&volume, &lab.options()).assert_success();
+    assert_eq!(lab.living(), 1, "the volume stands, and so does its token");
+    lab.assert_all_accounted_for();
+}
+
+#[test]
+fn a_second_agent_says_who_holds_the_journal() {
+    let lab = Lab::start();
+    let second = vaulttmpfs_tests::Agent::new;
+    let mut settings = lab.agent.settings.clone();
+    let socket = lab.node.path("run/second.sock");
+    settings.insert(
+        "VAULTTMPFS_SOCKET".to_owned(),
+        socket.to_str().unwrap().to_owned(),
+    );
+    let mut second = second(&lab.node, settings);
+    second.start();
+    let first = lab.agent.id();
+    let said = eventually("the second agent to speak up", || {
+        second
+            .process()
+            .ended()
+            .map(|status| (status, second.log()))
+    });
+    assert!(!said.0.success());
+    assert!(said.1.contains(&first.to_string()), "{}", said.1);
+    let _ = lab.mounted(&lab.options());
+}
