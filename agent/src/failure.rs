@@ -1,19 +1,17 @@
-//! Why a call was not served: one message for the caller, one for the log.
+//! Why a call was not served.
 
 use std::fmt;
 
 /// A call that was not served.
 ///
-/// The message is shown to whoever called, for example in a pod's events, and says what to do; the
-/// detail is for the agent's log only. Neither ever holds a token or an accessor.
+/// The message is shown to whoever called, for example in a pod's events, and in the log; it says
+/// what is wrong and what to do, and never holds a token or an accessor.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure {
     /// The class of the failure.
     pub reason: Reason,
-    /// For the caller.
+    /// For a person.
     pub message: String,
-    /// For the log, where it says more than the message.
-    pub detail: Option<String>,
 }
 
 /// The class of a failure: a constant word for programs and an HTTP status.
@@ -67,15 +65,7 @@ impl Failure {
         Self {
             reason,
             message: message.into(),
-            detail: None,
         }
-    }
-
-    /// Adds what only the log should say.
-    #[must_use]
-    pub fn with_detail(mut self, detail: impl Into<String>) -> Self {
-        self.detail = Some(detail.into());
-        self
     }
 }
 

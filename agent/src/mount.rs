@@ -146,14 +146,11 @@ impl Attempt<'_> {
                 return Err(self.refusal(&live, policies, &error).await);
             }
         };
-        // Read behind the call to Vault, it may be known by now.
-        let role = role
-            .clone()
-            .or_else(|| self.mounter.roles.remembered(&token.role, session));
-        self.mounter
-            .volumes
-            .minted(self.record(&minted, policies, role.as_deref(), &live.health.cluster_id))
-            .map_err(journal)?;
+        let record = self.record(&minted, policies, role.as_deref(), &live.health.cluster_id);
+        self.mounter.volumes.minted(record).map_err(journal)?;
+        if role.is_none() {
+            self.note_role();
+        }
         self.answer(&minted)
             .inspect_err(|_| self.mounter.volumes.undelivered(self.id))
     }
@@ -165,11 +162,7 @@ impl Attempt<'_> {
         let token = &self.request.token;
         let name = &token.role;
         if !token.policies.is_empty() && token.ttl.is_none() {
-            let role = roles.remembered(name, session);
-            if role.is_none() {
-                roles.refresh(name, session);
-            }
-            return Ok(role);
+            return Ok(roles.remembered(name, session));
         }
         let role = roles.get(name, session).await.map_err(|error| {
             let what = if token.policies.is_empty() {
@@ -179,13 +172,33 @@ impl Attempt<'_> {
             };
             self.unreadable_role(what, &error)
         })?;
-        if token.ttl.is_some() && role.is_periodic() {
+        if token.ttl.is_some() && role.period().is_some() {
             let message = format!(
                 "role `{name}` is periodic and would ignore vault/ttl: leave it out, or set vault/maxTTL, which such a role keeps"
             );
             return Err(Failure::new(Reason::RoleUnusable, message));
         }
         Ok(Some(role))
+    }
+
+    /// Reads the role behind the mount, and notes what it means for the volume.
+    fn note_role(&self) {
+        let (roles, session, volumes) = (
+            Arc::clone(&self.mounter.roles),
+            Arc::clone(&self.mounter.session),
+            Arc::clone(&self.mounter.volumes),
+        );
+        let (name, id) = (self.request.token.role.clone(), self.id);
+        tokio::spawn(async move {
+            match roles.get(&name, &session).await {
+                Ok(role) => {
+                    if let Some(why) = role.unmanaged_because() {
+                        volumes.unmanaged(id, why);
+                    }
+                }
+                Err(error) => tracing::debug!("role {name} could not be read: {error}"),
+            }
+        });
     }
 
     fn unreadable_role(&self, what: &str, error: &VaultError) -> Failure {
@@ -306,7 +319,7 @@ impl Attempt<'_> {
                 wrapped_accessor,
                 Some(accessor),
                 Some(after(*ttl)),
-                None,
+                self.lifetime(role).map(after),
                 by_role.or_else(|| no_accessor(wrapped_accessor.as_ref())),
             ),
             Minted::Unwrapped {
@@ -346,6 +359,14 @@ impl Attempt<'_> {
                 ..self.mounter.volumes.origin().clone()
             },
         }
+    }
+
+    /// How long a token of this role lives unrenewed, in seconds, as far as can be said before it
+    /// is unwrapped.
+    fn lifetime(&self, role: Option<&Role>) -> Option<u64> {
+        let token = &self.request.token;
+        let lifetime = token.ttl.or_else(|| role.and_then(Role::period))?;
+        Some(lifetime.min(token.max_ttl.unwrap_or(lifetime)).as_secs())
     }
 
     fn answer(&self, minted: &Minted) -> Result<VolumeAnswer<'static>, Failure> {

@@ -61,7 +61,24 @@ async fn serve(locations: &Locations, settings: Result<Settings, Failure>) -> Ex
         }
         tracing::info!("stopping: what was accepted is finished first");
     };
-    server::run(listener, shutdown, agent).await;
+    let background = async {
+        match &*agent {
+            Agent::Working {
+                mounter,
+                volumes,
+                session,
+            } => {
+                // Not tasks of their own: should one panic, the agent ends and is started anew,
+                // instead of living on without it.
+                tokio::join!(session.keep(), volumes.settle(), mounter.warm()).0
+            }
+            Agent::Misconfigured(_) => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        () = server::run(listener, shutdown, Arc::clone(&agent)) => {}
+        never = background => match never {},
+    }
     // The socket's file is ours alone: a stale one would make a shim wait for nobody.
     if let Err(error) = std::fs::remove_file(&locations.socket) {
         tracing::debug!("{socket} cannot be removed: {error}");
@@ -69,8 +86,7 @@ async fn serve(locations: &Locations, settings: Result<Settings, Failure>) -> Ex
     Exit::Done
 }
 
-/// Builds the agent and starts what runs beside the server: the session's keeper, the first look
-/// at the default role, and the search for volumes that nobody reported on.
+/// Builds the agent. Bad settings make one that says so; a journal that is another's, none.
 fn assemble(
     locations: &Locations,
     settings: Result<Settings, Failure>,
@@ -102,15 +118,6 @@ fn assemble(
         Arc::clone(&session),
         Arc::clone(&volumes),
     ));
-    tokio::spawn(Arc::clone(&session).keep());
-    tokio::spawn({
-        let mounter = Arc::clone(&mounter);
-        async move { mounter.warm().await }
-    });
-    tokio::spawn({
-        let volumes = Arc::clone(&volumes);
-        async move { volumes.settle().await }
-    });
     Ok(Agent::Working {
         mounter,
         volumes,

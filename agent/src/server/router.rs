@@ -29,7 +29,7 @@ async fn route(
         return volumes::attached(connection, id);
     }
     match (request.method(), path) {
-        (&Method::GET, "/healthz") => Ok(answer::done()),
+        (&Method::GET, "/healthz") => Ok(answer::json(&serde_json::json!({ "alive": true }))),
         (&Method::GET, "/readyz") => status::ready(agent),
         (&Method::GET, "/v1/status") => Ok(answer::json(&agent.status())),
         (&Method::GET, VOLUMES_PATH) => volumes::list(agent),

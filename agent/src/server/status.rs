@@ -127,10 +127,10 @@ impl Agent {
     }
 }
 
-/// `GET /readyz`: 204 when a mount would find a warm session, else why not.
+/// `GET /readyz`: 200 when a mount would find a warm session, else why not.
 pub(super) fn ready(agent: &Agent) -> Result<Answer, Failure> {
     match agent.problem() {
-        None => Ok(answer::done()),
+        None => Ok(answer::json(&agent.status())),
         Some(failure) => Err(failure),
     }
 }

@@ -21,6 +21,9 @@ use vaulttmpfs_api::{MAX_ANSWER, MAX_REQUEST, MountDir, MountRequest, VolumeAnsw
 /// A request's body must be there in this time.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// What a mount gets beyond its deadline to say why it failed.
+const LAST_WORD: Duration = Duration::from_millis(200);
+
 /// `POST /v1/volumes`. The mount runs in a task of its own: hyper drops a handler whose client has
 /// gone, and a token that was asked for must be accounted for all the same.
 pub(super) async fn mount(
@@ -49,7 +52,8 @@ pub(super) async fn mount(
         }
         drop(alive);
     });
-    let deadline = Mounter::deadline(left_ms);
+    // The mount itself knows better what it waited for: it is to notice the time first.
+    let deadline = Mounter::deadline(left_ms) + LAST_WORD;
     match tokio::time::timeout_at(deadline, outcome).await {
         Ok(Ok(outcome)) => deliver(connection, outcome?),
         Ok(Err(_)) => Err(Failure::new(
@@ -210,13 +214,11 @@ fn say(
             tracing::info!(volume = %volume.id, pod, namespace, ms, "a volume for {}", request.mount_dir);
         }
         Err(failure) => {
-            let detail = failure.detail.as_deref().unwrap_or_default();
             tracing::warn!(
                 reason = failure.reason.word(),
                 pod,
                 namespace,
                 ms,
-                detail,
                 "no volume for {}: {failure}",
                 request.mount_dir
             );

@@ -189,10 +189,14 @@ impl Role {
         &self.allowed_policies
     }
 
-    /// Tokens of a periodic role ignore a requested TTL, silently (tried on `OpenBao`).
+    /// The period of the role's tokens, where it is periodic. Such tokens ignore a requested TTL,
+    /// silently (tried on `OpenBao`).
     #[must_use]
-    pub fn is_periodic(&self) -> bool {
-        self.token_period.max(self.period) > 0
+    pub fn period(&self) -> Option<Duration> {
+        match self.token_period.max(self.period) {
+            0 => None,
+            seconds => Some(Duration::from_secs(seconds)),
+        }
     }
 
     /// Why a token of this role cannot be kept alive and ended by its accessor, if so.

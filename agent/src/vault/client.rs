@@ -24,6 +24,8 @@ const TCP_KEEPALIVE: Duration = Duration::from_secs(60);
 /// # Errors
 /// One line that names the file or setting and what is wrong with it.
 pub(super) fn build(settings: &VaultSettings) -> Result<Transport, String> {
+    // Once for the process; a second call finds it there.
+    let _ = rustls::crypto::ring::default_provider().install_default();
     let mut client = reqwest::Client::builder()
         .user_agent(concat!("vaulttmpfs/", env!("CARGO_PKG_VERSION")))
         .redirect(reqwest::redirect::Policy::none())

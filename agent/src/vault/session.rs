@@ -13,6 +13,7 @@ use crate::config::{Settings, VaultSettings};
 use crate::failure::{Failure, Reason};
 use crate::options::{Delivery, RoleName};
 use secrecy::SecretString;
+use std::convert::Infallible;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -102,8 +103,8 @@ impl Session {
         self.vault.address.as_str()
     }
 
-    /// The keeper: makes the session, keeps it warm, makes it anew. Ends never.
-    pub async fn keep(self: Arc<Self>) {
+    /// The keeper: makes the session, keeps it warm, makes it anew.
+    pub async fn keep(&self) -> Infallible {
         let mut pause = PAUSES.0;
         loop {
             let failure = match self.establish().await {

@@ -289,7 +289,7 @@ mod tests {
             journal.remove(two.id).unwrap();
         }
         let (_journal, records) = Journal::open(dir.path(), &here()).unwrap();
-        assert_eq!(records, [one.clone()]);
+        assert_eq!(records, std::slice::from_ref(&one));
         let file = dir.path().join("volumes").join(one.id.to_string());
         assert_eq!(file.metadata().unwrap().permissions().mode() & 0o777, 0o600);
         assert!(!format!("{one:?}").contains("inner-accessor"));

@@ -194,6 +194,16 @@ impl Volumes {
         self.write(&mut registry, id).map(|()| Attached::Taken)
     }
 
+    /// A volume's token turns out to be one that cannot be kept alive and ended.
+    pub fn unmanaged(&self, id: VolumeId, why: &str) {
+        let mut registry = self.lock();
+        if let Some(known) = registry.known.get_mut(&id) {
+            known.record.unmanaged = Some(why.to_owned());
+            // A failure has put it on the agenda.
+            let _ = self.write(&mut registry, id);
+        }
+    }
+
     /// The kubelet has had a directory unmounted.
     ///
     /// # Errors

@@ -9,6 +9,7 @@ use nix::errno::Errno;
 use nix::sys::signal::kill;
 use nix::unistd::Pid;
 use std::collections::HashSet;
+use std::convert::Infallible;
 use std::time::Duration;
 use vaulttmpfs_api::VolumeId;
 
@@ -19,8 +20,8 @@ const PAUSE: Duration = Duration::from_millis(200);
 const BLIND_PAUSE: Duration = Duration::from_secs(5);
 
 impl Volumes {
-    /// Looks at what is due, when it is due, and sleeps in between. Ends never.
-    pub async fn settle(&self) {
+    /// Looks at what is due, when it is due, and sleeps in between.
+    pub async fn settle(&self) -> Infallible {
         loop {
             self.until_due().await;
             let doubtful = self.due();
