@@ -22,6 +22,8 @@ pub enum Answer {
 /// their group from the start, so no recursive chown; no resize.
 const CAPABILITIES: &str = r#"{"status":"Success","capabilities":{"attach":false,"selinuxRelabel":true,"fsGroup":false,"requiresFSResize":false}}"#;
 
+const SUCCESS: &str = r#"{"status":"Success"}"#;
+
 /// The answer of a call that panicked. Without the panic's own text, which may quote anything.
 pub(crate) const PANICKED: &[u8] =
     b"{\"status\":\"Failure\",\"message\":\"vaulttmpfs: the driver met a fault of its own (a panic) and gave up this call; please report it with the pod's manifest\"}\n";
@@ -35,6 +37,7 @@ pub(crate) const OUT_OF_MEMORY: &[u8] =
 const MAX_MESSAGE: usize = 2000;
 
 static GIVEN: AtomicBool = AtomicBool::new(false);
+static STANDS: AtomicBool = AtomicBool::new(false);
 
 impl Answer {
     /// The bytes for standard output, with a newline.
@@ -42,7 +45,7 @@ impl Answer {
     pub fn line(&self) -> Vec<u8> {
         let mut line = match self {
             Self::Capabilities => CAPABILITIES.to_owned(),
-            Self::Success => r#"{"status":"Success"}"#.to_owned(),
+            Self::Success => SUCCESS.to_owned(),
             Self::NotSupported => r#"{"status":"Not supported"}"#.to_owned(),
             Self::Failure(message) => failure(message),
             Self::Text(text) => (*text).to_owned(),
@@ -68,6 +71,21 @@ pub(crate) fn cut(text: &str, max: usize) -> &str {
 pub(crate) fn give(line: &[u8]) {
     if !GIVEN.swap(true, Ordering::Relaxed) {
         sys::write_stdout(line);
+    }
+}
+
+/// Says whether the volume stands: whole and attached. Whatever fault comes then, Success is the true
+/// answer, for a failed mount must leave nothing mounted.
+pub(crate) fn volume_stands(stands: bool) {
+    STANDS.store(stands, Ordering::Relaxed);
+}
+
+/// Gives the answer of a call that cannot go on. Takes no memory.
+pub(crate) fn give_up(line: &[u8]) {
+    if STANDS.load(Ordering::Relaxed) {
+        give(SUCCESS.as_bytes());
+    } else {
+        give(line);
     }
 }
 

@@ -3,7 +3,7 @@
 use crate::agent::{Agent, Delivery, Told};
 use crate::clock::{Deadline, boottime};
 use crate::mount::{self, Place, Shape, Tmpfs, Top};
-use crate::{Answer, Call, Options};
+use crate::{Answer, Call, Options, answer};
 use std::env;
 use std::fmt::Display;
 use std::path::PathBuf;
@@ -145,10 +145,14 @@ fn mount(dir: &MountDir, options: &str, settings: Settings) -> Result<(), Failur
             return Err("the volume came too late to be attached (was the machine asleep?); the kubelet will come again".into());
         }
         place.attach(&volume)?;
+        answer::volume_stands(true);
         drop(volume);
         match agent.attached(delivery.id(), Deadline::after(bounds.attached).min(until)) {
             Told::Stays => return Ok(()),
-            Told::Ended => place.take_down(until)?,
+            Told::Ended => {
+                answer::volume_stands(false);
+                place.take_down(until)?;
+            }
         }
     }
     Err(format!("the agent ended the volume {ATTEMPTS} times as soon as it was mounted: see `journalctl -u vaulttmpfs-agent`").into())

@@ -38,7 +38,7 @@ fn silence_stderr() {
 /// the whole argv, and the pod's secrets are in it.
 fn answer_panics() {
     panic::set_hook(Box::new(|_| {
-        answer::give(answer::PANICKED);
+        answer::give_up(answer::PANICKED);
         sys::exit();
     }));
 }

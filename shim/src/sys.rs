@@ -181,7 +181,7 @@ unsafe impl GlobalAlloc for Allocator {
 
 fn found(memory: *mut u8) -> *mut u8 {
     if memory.is_null() {
-        answer::give(answer::OUT_OF_MEMORY);
+        answer::give_up(answer::OUT_OF_MEMORY);
         exit();
     }
     memory

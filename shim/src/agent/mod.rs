@@ -25,8 +25,8 @@ use zeroize::Zeroizing;
 /// The first pause before a call is repeated, and the longest.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(1));
 
-/// How much is asked of the socket at first; a usual answer with its certificate fits.
-const FIRST_READ: usize = 8 * 1024;
+/// How much is asked of the socket at first; a usual answer with a CA certificate in it fits.
+const FIRST_READ: usize = 4 * 1024;
 
 /// The agent's socket, and the connection to it while it lasts.
 pub struct Agent {

@@ -1,10 +1,11 @@
 //! What must never show: standard output closed, a panic, no memory left.
 
-use crate::bed::{Bed, answer, assert_failure, assert_success, options, sources};
+use crate::bed::{Bed, answer, assert_failure, assert_success, eventually, options, sources};
 use crate::fake::{Fake, Step, no_content, volume};
 use serde_json::json;
+use std::fs;
 use std::io::Read;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
 #[test]
@@ -44,26 +45,43 @@ fn nobody_reads_the_answer() {
     assert_eq!(sources(&dir).len(), 1);
 }
 
+/// What a running driver's standard descriptors lead to.
+fn standard_descriptors(pid: u32) -> Vec<PathBuf> {
+    (0..3)
+        .map(|fd| fs::read_link(format!("/proc/{pid}/fd/{fd}")).unwrap())
+        .collect()
+}
+
 #[test]
-fn closed_standard_descriptors_are_not_mistaken() {
+fn standard_error_is_silent_and_closed_descriptors_are_not_mistaken() {
     let Some(bed) = Bed::new() else { return };
-    let fake = Fake::good(&bed.socket());
+    let fake = Fake::new(&bed.socket(), |_, _| Step::Hold);
     let dir = bed.volume("vol1");
-    let mut shell = Command::new("/bin/sh");
-    let status = shell
+    let arguments = ["mount", dir.to_str().unwrap(), &options()];
+    let mut usual = bed.command(&arguments).spawn().unwrap();
+    eventually("it asks", || fake.seen().len() == 1);
+    let found = standard_descriptors(usual.id());
+    assert!(found[1].to_str().unwrap().starts_with("pipe:"), "{found:?}");
+    assert_eq!(found[2].to_str(), Some("/dev/null"));
+    usual.kill().unwrap();
+    usual.wait().unwrap();
+
+    // The answer must not go to whatever has been opened instead.
+    let mut closed = Command::new("/bin/sh")
         .args(["-c", r#"exec "$@" <&- >&- 2>&-"#, "sh"])
-        .args([
-            env!("CARGO_BIN_EXE_vaulttmpfs-shim"),
-            "mount",
-            dir.to_str().unwrap(),
-            &options(),
-        ])
+        .arg(env!("CARGO_BIN_EXE_vaulttmpfs-shim"))
+        .args(arguments)
         .env("VAULTTMPFS_SOCKET", bed.socket())
-        .status()
+        .spawn()
         .unwrap();
-    assert_eq!(status.code(), Some(0));
-    assert_eq!(sources(&dir).len(), 1);
-    assert_eq!(fake.seen().len(), 2);
+    eventually("it asks", || fake.seen().len() == 2);
+    let found = standard_descriptors(closed.id());
+    assert!(
+        found.iter().all(|to| to.to_str() == Some("/dev/null")),
+        "{found:?}"
+    );
+    closed.kill().unwrap();
+    closed.wait().unwrap();
 }
 
 #[test]
@@ -133,7 +151,7 @@ fn no_memory_is_a_failure() {
         .find(|&bytes| limited(&bed, bytes, &["init"]).status.success())
         .unwrap();
     let (mut failures, mut successes) = (0, 0);
-    for bytes in (0..96).map(|n| least + n * step) {
+    for bytes in (0..48).map(|n| least + 2 * n * step) {
         let output = limited(&bed, bytes, &["mount", dir.to_str().unwrap(), &options()]);
         let answer = answer(&output);
         if answer["status"] == "Success" {
