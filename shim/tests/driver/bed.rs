@@ -65,7 +65,7 @@ impl Bed {
 
     /// The driver with these arguments, not started yet.
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_vaulttmpfs-shim"));
+        let mut command = Command::new(driver());
         command
             .args(arguments)
             .env_clear()
@@ -88,12 +88,33 @@ impl Bed {
     pub(crate) fn unmount(&self, dir: &Path) -> Value {
         self.call(&["unmount", dir.to_str().unwrap()])
     }
+
+    /// Unmounts what this process has had open: a child of another test's, on its way to exec, may
+    /// have it open a moment longer.
+    pub(crate) fn unmount_used(&self, dir: &Path) {
+        eventually("it can be unmounted", || {
+            let answer = self.unmount(dir);
+            answer["status"] == "Success" || {
+                assert_failure(&answer, "still in use");
+                false
+            }
+        });
+    }
 }
 
 impl Drop for Bed {
     fn drop(&mut self) {
         let _ = umount2(self.base.path(), MntFlags::MNT_DETACH);
     }
+}
+
+/// The driver under test: cargo's, or another one, such as `packaging/build-driver` makes, that
+/// `VAULTTMPFS_DRIVER` names.
+pub(crate) fn driver() -> PathBuf {
+    std::env::var_os("VAULTTMPFS_DRIVER").map_or_else(
+        || env!("CARGO_BIN_EXE_vaulttmpfs-shim").into(),
+        PathBuf::from,
+    )
 }
 
 /// What the kubelet would make of the driver's end: it must be one line of JSON and exit code 0.

@@ -1,10 +1,14 @@
 //! What must never show: standard output closed, a panic, no memory left.
 
-use crate::bed::{Bed, answer, assert_failure, assert_success, eventually, options, sources};
+use crate::bed::{
+    Bed, answer, assert_failure, assert_success, driver, eventually, options, sources,
+};
 use crate::fake::{Fake, Step, no_content, volume};
 use serde_json::json;
-use std::fs;
+use std::fs::{self, Permissions};
 use std::io::Read;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
@@ -69,7 +73,7 @@ fn standard_error_is_silent_and_closed_descriptors_are_not_mistaken() {
     // The answer must not go to whatever has been opened instead.
     let mut closed = Command::new("/bin/sh")
         .args(["-c", r#"exec "$@" <&- >&- 2>&-"#, "sh"])
-        .arg(env!("CARGO_BIN_EXE_vaulttmpfs-shim"))
+        .arg(driver())
         .args(arguments)
         .env("VAULTTMPFS_SOCKET", bed.socket())
         .spawn()
@@ -85,9 +89,31 @@ fn standard_error_is_silent_and_closed_descriptors_are_not_mistaken() {
 }
 
 #[test]
+fn no_other_process_looks_into_it() {
+    let Some(bed) = Bed::new() else { return };
+    let fake = Fake::new(&bed.socket(), |_, _| Step::Hold);
+    fs::set_permissions(bed.socket(), Permissions::from_mode(0o777)).unwrap();
+    let dir = bed.volume("vol1");
+    // As nobody, whose own process it would be, did it not say otherwise.
+    let copy = bed.path("driver");
+    fs::copy(driver(), &copy).unwrap();
+    let mut driver = Command::new(copy)
+        .args(["mount", dir.to_str().unwrap(), &options()])
+        .env("VAULTTMPFS_SOCKET", bed.socket())
+        .uid(65534)
+        .spawn()
+        .unwrap();
+    eventually("it asks", || fake.seen().len() == 1);
+    let memory = format!("/proc/{}/mem", driver.id());
+    assert_eq!(fs::metadata(memory).unwrap().uid(), 0);
+    driver.kill().unwrap();
+    driver.wait().unwrap();
+}
+
+#[test]
 fn a_panic_is_a_failure() {
-    let driver = Path::new(env!("CARGO_BIN_EXE_vaulttmpfs-shim"));
-    let panics = driver.with_file_name("examples").join("panics");
+    let shim = Path::new(env!("CARGO_BIN_EXE_vaulttmpfs-shim"));
+    let panics = shim.with_file_name("examples").join("panics");
     // As the kubelet has it: both on one pipe.
     let (mut reader, writer) = std::io::pipe().unwrap();
     let mut command = Command::new(panics);
@@ -120,7 +146,7 @@ fn limited(bed: &Bed, bytes: u32, arguments: &[&str]) -> Output {
             r#"ulimit -v "$0"; exec "$@""#,
             &(bytes / 1024).to_string(),
         ])
-        .arg(env!("CARGO_BIN_EXE_vaulttmpfs-shim"))
+        .arg(driver())
         .args(arguments)
         .env_clear()
         .env("VAULTTMPFS_SOCKET", bed.socket())
