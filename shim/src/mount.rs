@@ -23,6 +23,9 @@ const SPARE_INODES: usize = 16;
 /// How long a call that finds the directory locked, or the mount busy, waits before it looks again.
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
+/// What `mount_id` is for, in its failures.
+const MOUNT_ID: &str = "ask what is mounted on the directory";
+
 /// What container runtimes let a container read (the type of `container-selinux`).
 const SELINUX_LABEL: &CStr = c"system_u:object_r:container_file_t:s0";
 
@@ -253,12 +256,16 @@ fn walk_beneath(base: &OwnedFd, path: &str, flags: OFlag) -> nix::Result<OwnedFd
 
 /// The id of the mount that a directory is on.
 fn mount_id(fd: &OwnedFd) -> Result<u64, Error> {
-    let what = "ask what is mounted on the directory";
-    if let Some(id) = sys::mount_id(fd).map_err(|e| failed(what, e))? {
-        return Ok(id);
+    match sys::mount_id(fd).map_err(|e| failed(MOUNT_ID, e))? {
+        Some(id) => Ok(id),
+        None => mount_id_by_proc(fd),
     }
+}
+
+/// The same, for Linux before 5.8.
+fn mount_id_by_proc(fd: &OwnedFd) -> Result<u64, Error> {
     fs::read_to_string(format!("/proc/self/fdinfo/{}", fd.as_raw_fd()))
-        .map_err(|e| failed(what, errno(&e)))?
+        .map_err(|e| failed(MOUNT_ID, errno(&e)))?
         .lines()
         .find_map(|line| line.strip_prefix("mnt_id:")?.trim().parse().ok())
         .ok_or(Error::NotInTable)
@@ -407,6 +414,9 @@ mod tests {
         let root = OwnedFd::from(File::open("/").unwrap());
         let proc = OwnedFd::from(File::open("/proc").unwrap());
         assert_ne!(mount_id(&root).unwrap(), mount_id(&proc).unwrap());
+        for fd in [&root, &proc] {
+            assert_eq!(mount_id(fd).unwrap(), mount_id_by_proc(fd).unwrap());
+        }
         let table = mount_table().unwrap();
         let found = find(&table, mount_id(&proc).unwrap());
         assert_eq!(found, Some(Top::Foreign("proc from proc".into())));
