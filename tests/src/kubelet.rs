@@ -7,8 +7,7 @@ use std::io::{PipeReader, Read};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
-use std::sync::Mutex;
-use std::sync::mpsc;
+use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant};
 use vaulttmpfs_api::{DRIVER_DIRECTORY, POD_UID_OPTION, READ_WRITE_OPTION, SOCKET_VARIABLE};
 
@@ -186,12 +185,13 @@ impl Outcome {
     }
 }
 
-/// A kubelet with one driver installed.
+/// A kubelet with one driver installed. Clones are the same one.
+#[derive(Clone)]
 pub struct Kubelet {
     driver: PathBuf,
     root: PathBuf,
     socket: PathBuf,
-    transcript: Mutex<String>,
+    transcript: Arc<Mutex<String>>,
 }
 
 impl Kubelet {
@@ -202,14 +202,17 @@ impl Kubelet {
             driver: driver.to_owned(),
             root: root.to_owned(),
             socket: socket.to_owned(),
-            transcript: Mutex::default(),
+            transcript: Arc::default(),
         }
     }
 
     /// The same with another root directory, for example a symbolic link to this one's.
     #[must_use]
     pub fn with_root(&self, root: &Path) -> Self {
-        Self::new(&self.driver, root, &self.socket)
+        Self {
+            root: root.to_owned(),
+            ..self.clone()
+        }
     }
 
     /// A volume of the pod, its directory not yet made.

@@ -38,7 +38,10 @@ impl Node {
             "mounting needs root: see tests/README.md"
         );
         umask(Mode::from_bits_truncate(0o022));
-        let directory = tempfile::tempdir().expect("a directory for the node");
+        let directory = tempfile::Builder::new()
+            .prefix("vaulttmpfs-node-")
+            .tempdir()
+            .expect("a directory for the node");
         // mountinfo shows paths without symbolic links.
         let root = directory.path().canonicalize().expect("the node's path");
         unshare(CloneFlags::CLONE_NEWNS).expect("a mount namespace (this needs CAP_SYS_ADMIN)");
@@ -223,7 +226,7 @@ impl Agent {
                 self.log()
             );
             let answer = socket::call(&self.socket, "GET", path, "")?;
-            (answer.status == 200).then_some(())
+            answer.is_success().then_some(())
         });
     }
 

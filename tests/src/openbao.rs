@@ -28,7 +28,10 @@ impl OpenBao {
     #[must_use]
     pub fn start() -> Self {
         let authority = Authority::new();
-        let directory = tempfile::tempdir().expect("a directory for OpenBao");
+        let directory = tempfile::Builder::new()
+            .prefix("vaulttmpfs-openbao-")
+            .tempdir()
+            .expect("a directory for OpenBao");
         let (process, address) = (0..PORT_TRIES)
             .find_map(|_| start_on_free_port(&authority, &directory))
             .unwrap_or_else(|| panic!("OpenBao does not start: {}", log(&directory)));

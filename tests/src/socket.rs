@@ -23,6 +23,12 @@ pub struct Answer {
 }
 
 impl Answer {
+    /// Whether the agent said yes.
+    #[must_use]
+    pub fn is_success(&self) -> bool {
+        (200..300).contains(&self.status)
+    }
+
     /// The body as JSON, null where it is not.
     #[must_use]
     pub fn json(&self) -> Value {
@@ -42,7 +48,8 @@ pub(crate) fn call(socket: &Path, method: &str, path: &str, body: &str) -> Optio
         .header("Content-Type", "application/json")
         .body(Full::new(Bytes::copy_from_slice(body.as_bytes())))
         .expect("a request");
-    let answer = runtime.block_on(tokio::time::timeout(PATIENCE, exchange(request)));
+    let answer =
+        runtime.block_on(async { tokio::time::timeout(PATIENCE, exchange(request)).await });
     answer.expect("the agent's answer in time")
 }
 

@@ -305,6 +305,25 @@ fn bad_settings_are_told_all_at_once_and_end_nothing() {
 }
 
 #[test]
+fn an_agent_killed_in_the_middle_of_a_mount_is_called_again() {
+    let mut lab = Lab::builder().proxied().start();
+    lab.proxy()
+        .order(1, CREATE, Fault::Late(Duration::from_secs(2)));
+    let volume = lab.kubelet.volume(&Pod::new("web-0"), "v");
+    let (kubelet, options) = (lab.kubelet.clone(), lab.options());
+    let mount = std::thread::scope(|scope| {
+        let mount = scope.spawn(|| kubelet.mount(&volume, &options));
+        eventually("the create", || lab.proxy().count(CREATE).checked_sub(1));
+        lab.agent.kill();
+        lab.agent.start();
+        mount.join().unwrap()
+    });
+    mount.assert_success();
+    assert_eq!(lab.node.volumes().len(), 1);
+    assert_eq!(lab.unwrap(&volume).read("secret/app").status, 200);
+}
+
+#[test]
 fn an_agent_that_runs_as_root_serves_too() {
     let lab = Lab::builder().agent_as_root().start();
     let _ = lab.mounted(&lab.options());
