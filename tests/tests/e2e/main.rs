@@ -14,5 +14,6 @@ mod harness;
 mod hostile;
 mod mount;
 mod options;
+mod readme;
 mod surroundings;
 mod unmount;
