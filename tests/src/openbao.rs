@@ -71,6 +71,12 @@ impl OpenBao {
         &self.root
     }
 
+    /// Its process id.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.process.id()
+    }
+
     /// The process, to be stopped, continued or killed.
     pub fn process(&mut self) -> &mut Child {
         &mut self.process

@@ -16,6 +16,9 @@ const FIELDS: [&str; 6] = [
 /// A token is `s.` or `b.` and at least 24 characters, an accessor 24 of them.
 const SHORTEST: usize = 24;
 
+/// How much of one a person may see.
+const SHOWN: usize = 6;
+
 /// Tokens and accessors.
 #[derive(Debug, Default)]
 pub struct Secrets(BTreeSet<String>);
@@ -56,6 +59,16 @@ impl Secrets {
         }
     }
 
+    /// The text with only the beginning of each of them, for a person's eyes.
+    #[must_use]
+    pub fn shorten(&self, text: &str) -> String {
+        let shorter = |text: String, secret: &String| {
+            let short = format!("{}…", &secret[..SHOWN]);
+            text.replace(secret.as_str(), &short)
+        };
+        self.0.iter().fold(text.to_owned(), shorter)
+    }
+
     fn collect(&mut self, value: &Value) {
         match value {
             Value::Object(fields) => {
@@ -73,7 +86,7 @@ impl Secrets {
 
     /// Keeps it unless it is something else of that name: ids of requests have dashes.
     fn add(&mut self, text: &str) {
-        if text.len() >= SHORTEST && !text.contains(['-', '/', ' ']) {
+        if text.len() >= SHORTEST && text.is_ascii() && !text.contains(['-', '/', ' ']) {
             self.0.insert(text.to_owned());
         }
     }
@@ -94,6 +107,7 @@ mod tests {
         let secrets = Secrets::of(&[entry]);
         assert_eq!(secrets.len(), 3);
         secrets.assert_absent("a text without", "s.dddddddddddddddddddddddd");
+        assert_eq!(secrets.shorten("<s.cccccccccccccccccccccccc>"), "<s.cccc…>");
     }
 
     #[test]

@@ -10,6 +10,7 @@
 
 mod atomicity;
 mod concurrency;
+mod demo;
 mod harness;
 mod hostile;
 mod mount;
