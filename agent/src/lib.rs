@@ -4,9 +4,11 @@
 //! [`options`] and [`files`]. None below the server knows the socket or HTTP; [`config`] is a leaf.
 #![forbid(unsafe_code)]
 
+pub mod adopt;
 pub mod clock;
 pub mod commands;
 pub mod config;
+pub mod descriptor;
 pub mod duration;
 pub mod exit;
 pub mod failure;
@@ -16,5 +18,6 @@ pub mod logging;
 pub mod mount;
 pub mod options;
 pub mod server;
+pub mod timer;
 pub mod vault;
 pub mod volumes;

@@ -1,14 +1,13 @@
 //! One mount: from a pod's options to the files of its volume.
 
-use crate::clock;
+use crate::clock::{self, Moment};
 use crate::config::Settings;
 use crate::failure::{Failure, Reason};
 use crate::files::{self, Credential, DeliveredFiles};
 use crate::options::{self, Delivery, VolumeRequest};
 use crate::vault::session::CreateError;
 use crate::vault::{CreateToken, Minted, Role, Roles, Session, Standing, VaultError};
-use crate::volumes::{Kind, Origin, Record, State, Volumes};
-use secrecy::SecretString;
+use crate::volumes::{Accessor, Kind, Origin, Record, State, Volumes, Wrapping};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -306,36 +305,11 @@ impl Attempt<'_> {
         role: Option<&Role>,
         cluster_id: &str,
     ) -> Record {
-        let now = clock::wall_ms();
-        let after = |seconds: u64| now.saturating_add(seconds.saturating_mul(1000));
+        let now = Moment::now();
+        let token = &self.request.token;
+        let made = Made::of(minted, now, self.lifetime(role));
         let by_role = role.and_then(Role::unmanaged_because).map(str::to_owned);
-        let (accessor, wrapping, wrapping_ends, expires, unmanaged) = match minted {
-            Minted::Wrapped {
-                ttl,
-                accessor,
-                wrapped_accessor,
-                ..
-            } => (
-                wrapped_accessor,
-                Some(accessor),
-                Some(after(*ttl)),
-                self.lifetime(role).map(after),
-                by_role.or_else(|| no_accessor(wrapped_accessor.as_ref())),
-            ),
-            Minted::Unwrapped {
-                accessor,
-                lease_duration,
-                renewable,
-                ..
-            } => (
-                accessor,
-                None,
-                None,
-                Some(after(*lease_duration)),
-                no_accessor(accessor.as_ref())
-                    .or_else(|| (!renewable).then(|| "the token cannot be renewed".to_owned())),
-            ),
-        };
+        let max_ttl = [token.max_ttl, role.and_then(Role::max_ttl)];
         Record {
             format: crate::volumes::FORMAT,
             kind: Kind::Token,
@@ -343,17 +317,26 @@ impl Attempt<'_> {
             state: State::Delivered,
             mount_dir: self.request.mount_dir.as_str().to_owned(),
             pod: self.request.pod.clone(),
-            role: self.request.token.role.as_str().to_owned(),
+            role: token.role.as_str().to_owned(),
             policies: policies.to_vec(),
-            accessor: accessor.clone().map(Into::into),
-            wrapping_accessor: wrapping.cloned().map(Into::into),
-            wrapping_ends_wall: wrapping_ends,
-            expires_wall: expires,
-            unmanaged,
-            owed: Vec::new(),
-            created_wall: now,
+            wishes: self.request.lifecycle,
+            accessor: made.accessor,
+            created: now,
+            ttl_ms: made.ttl.map(clock::millis),
+            expires: made.ttl.map(|ttl| now.after(ttl)),
+            ends: max_ttl
+                .into_iter()
+                .flatten()
+                .min()
+                .map(|max| now.after(max)),
+            renewed: None,
+            wrapping: made.wrapping,
+            unmanaged: made.unmanaged.or(by_role),
+            lost: false,
+            seen: false,
             attach_by: self.attach_by,
-            ended_wall: None,
+            ended: None,
+            owed: Vec::new(),
             origin: Origin {
                 cluster_id: cluster_id.to_owned(),
                 ..self.mounter.volumes.origin().clone()
@@ -361,12 +344,11 @@ impl Attempt<'_> {
         }
     }
 
-    /// How long a token of this role lives unrenewed, in seconds, as far as can be said before it
-    /// is unwrapped.
-    fn lifetime(&self, role: Option<&Role>) -> Option<u64> {
+    /// How long a token of this role lives unrenewed, as far as can be said before it is unwrapped.
+    fn lifetime(&self, role: Option<&Role>) -> Option<Duration> {
         let token = &self.request.token;
         let lifetime = token.ttl.or_else(|| role.and_then(Role::period))?;
-        Some(lifetime.min(token.max_ttl.unwrap_or(lifetime)).as_secs())
+        Some(lifetime.min(token.max_ttl.unwrap_or(lifetime)))
     }
 
     fn answer(&self, minted: &Minted) -> Result<VolumeAnswer<'static>, Failure> {
@@ -421,10 +403,53 @@ fn refused(policy: &str, why: &str) -> Failure {
     Failure::new(Reason::PolicyRefused, message)
 }
 
-fn no_accessor(accessor: Option<&SecretString>) -> Option<String> {
-    accessor
-        .is_none()
-        .then(|| "a batch token, which has no accessor".to_owned())
+/// What Vault's answer says of a token's life.
+struct Made {
+    accessor: Option<Accessor>,
+    wrapping: Option<Wrapping>,
+    ttl: Option<Duration>,
+    unmanaged: Option<String>,
+}
+
+impl Made {
+    /// `lifetime`: what is known of a token that is still wrapped.
+    fn of(minted: &Minted, now: Moment, lifetime: Option<Duration>) -> Self {
+        let (accessor, wrapping, ttl, renewable) = match minted {
+            Minted::Wrapped {
+                ttl,
+                accessor,
+                wrapped_accessor,
+                ..
+            } => {
+                let wrapping = Wrapping {
+                    accessor: accessor.clone().into(),
+                    ends: now.after(Duration::from_secs(*ttl)),
+                    unwrapped: None,
+                };
+                (wrapped_accessor, Some(wrapping), lifetime, true)
+            }
+            Minted::Unwrapped {
+                accessor,
+                lease_duration,
+                renewable,
+                ..
+            } => {
+                let ttl = Duration::from_secs(*lease_duration);
+                (accessor, None, Some(ttl), *renewable)
+            }
+        };
+        let unmanaged = match (accessor, renewable) {
+            (None, _) => Some("a batch token, which has no accessor".to_owned()),
+            (_, false) => Some("the token cannot be renewed".to_owned()),
+            _ => None,
+        };
+        Self {
+            accessor: accessor.clone().map(Into::into),
+            wrapping,
+            ttl,
+            unmanaged,
+        }
+    }
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "it is used by map_err")]

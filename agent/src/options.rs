@@ -25,6 +25,8 @@ pub struct VolumeRequest {
     pub token: TokenRequest,
     /// The token's files.
     pub files: FileOptions,
+    /// How the token lives and ends.
+    pub lifecycle: LifecycleOptions,
     /// Mistakes that the settings let pass, one line each, for the log.
     pub warnings: Vec<String>,
 }
@@ -69,6 +71,24 @@ pub enum Delivery {
     },
     /// As it is.
     Unwrapped,
+}
+
+/// How a volume's token lives and ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LifecycleOptions {
+    /// It is kept alive as long as the volume is mounted.
+    pub renew: bool,
+    /// It is revoked when the volume has ended.
+    pub revoke: bool,
+}
+
+impl Default for LifecycleOptions {
+    fn default() -> Self {
+        Self {
+            renew: true,
+            revoke: true,
+        }
+    }
 }
 
 /// The form of the token's files.

@@ -93,6 +93,12 @@ impl VolumeId {
         Self(bytes)
     }
 
+    /// The id's random bytes.
+    #[must_use]
+    pub const fn as_bytes(&self) -> &[u8; 16] {
+        &self.0
+    }
+
     /// The id in the source of a mount of ours, or nothing for anyone else's.
     #[must_use]
     pub fn from_source(source: &str) -> Option<Self> {

@@ -70,7 +70,7 @@ async fn serve(locations: &Locations, settings: Result<Settings, Failure>) -> Ex
             } => {
                 // Not tasks of their own: should one panic, the agent ends and is started anew,
                 // instead of living on without it.
-                tokio::join!(session.keep(), volumes.settle(), mounter.warm()).0
+                tokio::join!(session.keep(), volumes.live(session), mounter.warm()).0
             }
             Agent::Misconfigured(_) => std::future::pending().await,
         }
@@ -111,7 +111,7 @@ fn assemble(
         settings.vault.namespace.clone(),
     );
     let (journal, records) = Journal::open(&locations.state_dir, &here)?;
-    let volumes = Arc::new(Volumes::new(journal, records, here));
+    let volumes = Arc::new(Volumes::new(journal, records, here, &settings.lifecycle));
     let mounter = Arc::new(Mounter::new(
         settings,
         delivered,

@@ -40,6 +40,8 @@ pub struct Settings {
     pub pod_defaults: PodDefaults,
     /// What a pod is told about Vault.
     pub delivered: Delivered,
+    /// How the volumes' tokens live and end.
+    pub lifecycle: Lifecycle,
     /// The node's host name, for the tokens' metadata.
     pub node: String,
     /// The Kubernetes cluster's name, for the tokens' metadata.
@@ -71,6 +73,32 @@ pub struct VaultSettings {
     pub namespace: Option<String>,
     /// Hosts besides the address's that a redirect may lead to, lower-case, without port.
     pub redirect_hosts: Vec<String>,
+}
+
+/// How the volumes' tokens live and end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lifecycle {
+    /// Tokens of volumes that have ended are revoked.
+    pub revoke: bool,
+    /// The time between a volume's end and its revocation.
+    pub revoke_delay: Duration,
+    /// Volumes older than this are not renewed any more.
+    pub max_age: Option<Duration>,
+    /// What is done about wrapped tokens that nobody unwraps.
+    pub watch_unwrap: WatchUnwrap,
+    /// The most calls that background work makes.
+    pub max_rate: RateLimit,
+}
+
+/// What is done about wrapped tokens that nobody unwraps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WatchUnwrap {
+    /// Nobody looks.
+    Off,
+    /// It is said.
+    Say,
+    /// It is said, and the token is ended.
+    Revoke,
 }
 
 /// A bucket of calls: `burst` at once, then one an `interval`.

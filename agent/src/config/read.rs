@@ -3,8 +3,8 @@
 use super::values::{self, Parsed};
 use super::variables as table;
 use super::{
-    CaSource, Delivered, Environment, Locations, PodDefaults, Settings, Variable, VaultSettings,
-    read_ca,
+    CaSource, Delivered, Environment, Lifecycle, Locations, PodDefaults, Settings, Variable,
+    VaultSettings, read_ca,
 };
 use crate::files::VAULT_ADDR_FILE;
 use std::ffi::OsString;
@@ -93,12 +93,14 @@ fn settings<E: Environment>(reader: &mut Reader<'_, E>) -> Option<Settings> {
     let delivered = delivered(reader, vault.as_ref());
     let pod_defaults = pod_defaults(reader);
     let generator_token_path = reader.value(&table::GENERATOR_TOKEN_PATH, values::path);
+    let lifecycle = lifecycle(reader);
     let cluster = reader.value(&table::CLUSTER_NAME, values::name);
     Some(Settings {
         vault: vault?,
         generator_token_path: generator_token_path?,
         pod_defaults: pod_defaults?,
         delivered: delivered?,
+        lifecycle: lifecycle?,
         node: node_name(),
         cluster,
         warnings: Vec::new(),
@@ -184,6 +186,21 @@ fn pod_defaults<E: Environment>(reader: &mut Reader<'_, E>) -> Option<PodDefault
         token_filename: token_filename?,
         wrap_ttl: wrap_ttl?,
         unknown_options: unknown_options?,
+    })
+}
+
+fn lifecycle<E: Environment>(reader: &mut Reader<'_, E>) -> Option<Lifecycle> {
+    let revoke = reader.value(&table::REVOKE, values::boolean);
+    let revoke_delay = reader.value(&table::REVOKE_DELAY, values::delay);
+    let max_age = reader.value(&table::MAX_AGE, values::ttl);
+    let watch_unwrap = reader.value(&table::WATCH_UNWRAP, values::watch_unwrap);
+    let max_rate = reader.value(&table::MAX_VAULT_RATE, values::rate_limit);
+    Some(Lifecycle {
+        revoke: revoke?,
+        revoke_delay: revoke_delay?,
+        max_age,
+        watch_unwrap: watch_unwrap?,
+        max_rate: max_rate?,
     })
 }
 

@@ -1,6 +1,6 @@
 //! What a variable's text must be. Each parser answers with what is expected.
 
-use super::{Address, AddressError, RateLimit};
+use super::{Address, AddressError, RateLimit, WatchUnwrap};
 use crate::duration;
 use crate::files::check_token_filename;
 use crate::options::{self, RoleName, RoleNameError, UnknownOptions};
@@ -54,6 +54,10 @@ pub(super) fn timeout(text: &str) -> Parsed<Duration> {
 
 pub(super) fn ttl(text: &str) -> Parsed<Duration> {
     at_least(text, SHORTEST_TTL)
+}
+
+pub(super) fn delay(text: &str) -> Parsed<Duration> {
+    at_least(text, Duration::ZERO)
 }
 
 fn at_least(text: &str, shortest: Duration) -> Parsed<Duration> {
@@ -145,6 +149,15 @@ pub(super) fn unknown_options(text: &str) -> Parsed<UnknownOptions> {
         "refuse" => Ok(UnknownOptions::Refuse),
         "warn" => Ok(UnknownOptions::Warn),
         _ => Err("refuse or warn".to_owned()),
+    }
+}
+
+pub(super) fn watch_unwrap(text: &str) -> Parsed<WatchUnwrap> {
+    match (text, options::boolean(text)) {
+        ("revoke", _) => Ok(WatchUnwrap::Revoke),
+        (_, Some(true)) => Ok(WatchUnwrap::Say),
+        (_, Some(false)) => Ok(WatchUnwrap::Off),
+        (_, None) => Err("true, false or revoke".to_owned()),
     }
 }
 

@@ -76,6 +76,16 @@ variables! {
         "The Kubernetes cluster's name, for the tokens' metadata.";
     REDIRECT_HOSTS: ["VAULTTMPFS_REDIRECT_HOSTS"], "",
         "Hosts besides the URL's that a standby Vault may redirect to, comma-separated, without port.";
+    REVOKE: ["VAULTTMPFS_REVOKE"], "true",
+        "`false`: the tokens of volumes that have ended are left to expire.";
+    REVOKE_DELAY: ["VAULTTMPFS_REVOKE_DELAY"], "0s",
+        "How long after a volume's end its token is revoked.";
+    MAX_AGE: ["VAULTTMPFS_MAX_AGE"], "",
+        "Tokens of volumes older than this are not renewed any more: a bound for leaked ones.";
+    WATCH_UNWRAP: ["VAULTTMPFS_WATCH_UNWRAP"], "true",
+        "One look before a wrapping ends: `true` says that nobody unwrapped, `revoke` also ends the token, `false` does not look.";
+    MAX_VAULT_RATE: ["VAULTTMPFS_MAX_VAULT_RATE"], "20",
+        "The most renewals and revocations a second.";
     SOCKET: ["VAULTTMPFS_SOCKET"], vaulttmpfs_api::DEFAULT_SOCKET,
         "The agent's Unix socket, for agent, shim and commands.";
     STATE_DIR: ["VAULTTMPFS_STATE_DIR", SYSTEMD_STATE_DIR], "/var/lib/vaulttmpfs",

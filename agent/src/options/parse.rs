@@ -2,8 +2,8 @@
 
 use super::error::quoted;
 use super::{
-    Delivery, FileOptions, OptionError, OptionErrors, Pod, PodDefaults, RoleName, RoleNameError,
-    TokenRequest, UnknownOptions, VolumeRequest, boolean,
+    Delivery, FileOptions, LifecycleOptions, OptionError, OptionErrors, Pod, PodDefaults, RoleName,
+    RoleNameError, TokenRequest, UnknownOptions, VolumeRequest, boolean,
 };
 use crate::duration;
 use crate::files::check_token_filename;
@@ -23,9 +23,11 @@ const WRAP_TTL: &str = "vault/wrapTTL";
 const TOKEN_FILENAME: &str = "vault/tokenFilename";
 const TTL: &str = "vault/ttl";
 const MAX_TTL: &str = "vault/maxTTL";
+const RENEW: &str = "vault/renew";
+const REVOKE: &str = "vault/revoke";
 
 /// The options that a pod may give.
-pub const KNOWN: [&str; 8] = [
+pub const KNOWN: [&str; 10] = [
     POLICIES,
     ROLE,
     UNWRAP,
@@ -34,6 +36,8 @@ pub const KNOWN: [&str; 8] = [
     TOKEN_FILENAME,
     TTL,
     MAX_TTL,
+    RENEW,
+    REVOKE,
 ];
 
 const POD_NAME: &str = "kubernetes.io/pod.name";
@@ -81,6 +85,10 @@ pub fn parse(
     let pod = pod(&mut reader, mount_dir.as_ref());
     let token = token(&mut reader, defaults);
     let files = files(&mut reader, defaults);
+    let lifecycle = LifecycleOptions {
+        renew: reader.value(RENEW, yes_or_no).unwrap_or(true),
+        revoke: reader.value(REVOKE, yes_or_no).unwrap_or(true),
+    };
     unknown(&mut reader, defaults.unknown_options);
     match mount_dir {
         Some(mount_dir) if reader.errors.is_empty() => Ok(VolumeRequest {
@@ -88,6 +96,7 @@ pub fn parse(
             pod,
             token,
             files,
+            lifecycle,
             warnings: reader.warnings,
         }),
         _ => Err(OptionErrors(reader.errors)),

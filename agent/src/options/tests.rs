@@ -122,6 +122,7 @@ fn every_option_together() {
                 permissions: 0o440,
                 group: Some(2000),
             },
+            lifecycle: LifecycleOptions::default(),
             warnings: vec![],
         }
     );

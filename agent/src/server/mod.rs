@@ -7,6 +7,7 @@ mod answer;
 mod connection;
 mod peer;
 mod places;
+mod revocations;
 mod router;
 mod status;
 mod volumes;

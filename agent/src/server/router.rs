@@ -2,7 +2,7 @@
 
 use super::answer::{self, Answer};
 use super::connection::Connection;
-use super::{status, volumes};
+use super::{revocations, status, volumes};
 use crate::failure::{Failure, Reason};
 use hyper::body::Incoming;
 use hyper::{Method, Request};
@@ -24,9 +24,14 @@ async fn route(
 ) -> Result<Answer, Failure> {
     let agent = &connection.agent;
     let path = request.uri().path();
-    if let (&Method::POST, Some(id)) = (request.method(), volume_to_attach(path)) {
+    if let (&Method::POST, Some((id, verb))) = (request.method(), volume_and_verb(path)) {
         only_root(connection)?;
-        return volumes::attached(connection, id);
+        let id = volume_id(id)?;
+        return match verb {
+            "attached" => volumes::attached(connection, id),
+            "adopt" => volumes::adopt(connection, id, request).await,
+            _ => Err(nothing_here()),
+        };
     }
     match (request.method(), path) {
         (&Method::GET, "/healthz") => Ok(answer::json(&serde_json::json!({ "alive": true }))),
@@ -41,28 +46,39 @@ async fn route(
             only_root(connection)?;
             volumes::unmounted(agent, request.uri().query().unwrap_or_default())
         }
+        (&Method::POST, "/v1/revocations/hold") => {
+            only_root(connection)?;
+            revocations::hold(agent)
+        }
+        (&Method::POST, "/v1/revocations/release") => {
+            only_root(connection)?;
+            revocations::release(agent)
+        }
         (_, "/healthz" | "/readyz" | "/v1/status" | VOLUMES_PATH) => Err(Failure::new(
             Reason::BadMethod,
             format!("{} is not served for this path", request.method()),
         )),
-        _ => Err(Failure::new(
-            Reason::NotFound,
-            "nothing is served here; see /v1/volumes and /v1/status",
-        )),
+        _ => Err(nothing_here()),
     }
 }
 
-/// The middle of `/v1/volumes/ID/attached`.
-fn volume_to_attach(path: &str) -> Option<&str> {
+/// ID and VERB of `/v1/volumes/ID/VERB`.
+fn volume_and_verb(path: &str) -> Option<(&str, &str)> {
     path.strip_prefix(VOLUMES_PATH)?
         .strip_prefix('/')?
-        .strip_suffix("/attached")
+        .split_once('/')
 }
 
-/// Reads a volume's id from a path.
-pub(super) fn volume_id(text: &str) -> Result<VolumeId, Failure> {
+fn volume_id(text: &str) -> Result<VolumeId, Failure> {
     text.parse()
         .map_err(|error| Failure::new(Reason::BadRequest, format!("{error}")))
+}
+
+fn nothing_here() -> Failure {
+    Failure::new(
+        Reason::NotFound,
+        "nothing is served here; see /v1/volumes and /v1/status",
+    )
 }
 
 fn only_root(connection: &Connection) -> Result<(), Failure> {

@@ -4,7 +4,7 @@ use super::answer::{self, Answer};
 use crate::failure::{Failure, Reason};
 use crate::mount::Mounter;
 use crate::vault::{Session, Standing};
-use crate::volumes::Volumes;
+use crate::volumes::{Counts, Volumes};
 use serde::Serialize;
 use std::sync::Arc;
 use vaulttmpfs_api::VolumeId;
@@ -31,7 +31,9 @@ pub(super) struct Status {
     reasons: Vec<String>,
     version: &'static str,
     vault: Option<Vault>,
-    volumes: Option<Count>,
+    volumes: Option<Counts>,
+    /// What is wrong though it serves, and what to do.
+    concerns: Vec<String>,
 }
 
 #[derive(Serialize)]
@@ -40,12 +42,6 @@ struct Vault {
     version: Option<String>,
     cluster_id: Option<String>,
     generator_policies: Vec<String>,
-}
-
-#[derive(Serialize)]
-struct Count {
-    live: usize,
-    owed: usize,
 }
 
 impl Agent {
@@ -66,7 +62,7 @@ impl Agent {
 
     pub(super) fn status(&self) -> Status {
         let problem = self.problem();
-        let (mut vault, mut count) = (None, None);
+        let (mut vault, mut count, mut concerns) = (None, None, Vec::new());
         if let Self::Working {
             session, volumes, ..
         } = self
@@ -83,11 +79,8 @@ impl Agent {
                     .map(|live| live.generator.policies.clone())
                     .unwrap_or_default(),
             });
-            let counts = volumes.counts();
-            count = Some(Count {
-                live: counts.live,
-                owed: counts.owed,
-            });
+            count = Some(volumes.counts());
+            concerns = volumes.concerns();
         }
         Status {
             ready: problem.is_none(),
@@ -95,6 +88,7 @@ impl Agent {
             version: env!("CARGO_PKG_VERSION"),
             vault,
             volumes: count,
+            concerns,
         }
     }
 
@@ -108,6 +102,15 @@ impl Agent {
     pub(super) fn volumes(&self) -> Result<&Volumes, Failure> {
         match self {
             Self::Working { volumes, .. } => Ok(volumes),
+            Self::Misconfigured(failure) => Err(failure.clone()),
+        }
+    }
+
+    pub(super) fn session_and_volumes(&self) -> Result<(&Session, &Volumes), Failure> {
+        match self {
+            Self::Working {
+                session, volumes, ..
+            } => Ok((session, volumes)),
             Self::Misconfigured(failure) => Err(failure.clone()),
         }
     }

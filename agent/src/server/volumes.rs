@@ -2,8 +2,8 @@
 
 use super::answer::{self, Answer};
 use super::connection::Connection;
-use super::router;
 use super::status::Agent;
+use crate::adopt;
 use crate::failure::{Failure, Reason};
 use crate::mount::Mounter;
 use crate::options::Pod;
@@ -12,7 +12,8 @@ use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::Request;
 use hyper::body::Incoming;
-use serde::Serialize;
+use secrecy::SecretString;
+use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::oneshot;
@@ -68,8 +69,7 @@ pub(super) async fn mount(
 }
 
 /// `POST /v1/volumes/ID/attached`.
-pub(super) fn attached(connection: &Connection, id: &str) -> Result<Answer, Failure> {
-    let id = router::volume_id(id)?;
+pub(super) fn attached(connection: &Connection, id: VolumeId) -> Result<Answer, Failure> {
     connection.reported(id);
     match connection.agent.volumes()?.attached(id) {
         Ok(Attached::Taken) => Ok(answer::done()),
@@ -86,6 +86,26 @@ pub(super) fn attached(connection: &Connection, id: &str) -> Result<Answer, Fail
             Ok(answer::done())
         }
     }
+}
+
+/// `POST /v1/volumes/ID/adopt`, from an admin's command that has read the volume's own files.
+pub(super) async fn adopt(
+    connection: &Connection,
+    id: VolumeId,
+    request: Request<Incoming>,
+) -> Result<Answer, Failure> {
+    let body = read(request).await?;
+    let adopt: AdoptRequest = serde_json::from_slice(&body)
+        .map_err(|_| Failure::new(Reason::BadRequest, "not {mount_dir, accessor}"))?;
+    let (session, volumes) = connection.agent.session_and_volumes()?;
+    adopt::adopt(session, volumes, id, &adopt.mount_dir, adopt.accessor).await?;
+    Ok(answer::done())
+}
+
+#[derive(Deserialize)]
+struct AdoptRequest {
+    mount_dir: String,
+    accessor: SecretString,
 }
 
 /// `DELETE /v1/volumes?mount_dir=DIR`.
@@ -124,7 +144,14 @@ struct Listed {
     /// The token can be kept alive and ended.
     managed: bool,
     unmanaged_because: Option<String>,
+    /// Vault does not know the token any more.
+    lost: bool,
+    /// The mount table has shown it.
+    seen: bool,
+    /// Nothing before the look shortly before the wrapping token's end.
+    unwrapped: Option<bool>,
     created_wall_ms: u64,
+    renewed_wall_ms: Option<u64>,
     expires_wall_ms: Option<u64>,
     owed: usize,
 }
@@ -143,8 +170,12 @@ impl Listed {
             policies: record.policies.clone(),
             managed: record.unmanaged.is_none(),
             unmanaged_because: record.unmanaged.clone(),
-            created_wall_ms: record.created_wall,
-            expires_wall_ms: record.expires_wall,
+            lost: record.lost,
+            seen: record.seen,
+            unwrapped: record.wrapping.as_ref().and_then(|it| it.unwrapped),
+            created_wall_ms: record.created.wall,
+            renewed_wall_ms: record.renewed.map(|moment| moment.wall),
+            expires_wall_ms: record.expires.map(|moment| moment.wall),
             owed: record.owed.len(),
         }
     }

@@ -11,7 +11,8 @@ use serde::Deserialize;
 use std::collections::HashMap;
 use std::time::Duration;
 use vaultrs::api::token::requests::{
-    CreateRoleTokenRequest, LookupTokenSelfRequest, ReadTokenRoleRequest,
+    CreateRoleTokenRequest, LookupTokenAccessorRequest, LookupTokenSelfRequest,
+    ReadTokenRoleRequest, RenewTokenAccessorRequest, RevokeTokenAccessorRequest,
 };
 
 /// The `creator` in a token's metadata, as the first plugin wrote it.
@@ -48,6 +49,34 @@ pub struct Generator {
     pub renewable: bool,
 }
 
+/// A token after its renewal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Renewal {
+    /// What it has to live from now on.
+    pub ttl: Duration,
+    /// Can it be renewed again?
+    pub renewable: bool,
+}
+
+/// A token as its look-up by accessor shows it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct Looked {
+    /// What it has left to live, in seconds.
+    pub ttl: u64,
+    /// Its period in seconds, where it has one.
+    pub period: u64,
+    /// Can it be renewed?
+    pub renewable: bool,
+    /// The path by which it was created.
+    pub path: String,
+    /// Its policies.
+    pub policies: Vec<String>,
+    /// Its metadata.
+    #[serde(deserialize_with = "null_as_default")]
+    pub meta: HashMap<String, String>,
+}
+
 /// A token role (`auth/token/roles/ROLE`).
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default)]
@@ -57,6 +86,8 @@ pub struct Role {
     renewable: bool,
     token_type: String,
     token_period: u64,
+    token_explicit_max_ttl: u64,
+    explicit_max_ttl: u64,
     /// The older name of `token_period`, still set by older roles.
     period: u64,
 }
@@ -139,6 +170,61 @@ impl Transport {
         data(&body, "not a token role")
     }
 
+    /// Renews a token by its accessor. Without an increment: one is ignored for periodic tokens and
+    /// shortens others.
+    pub(super) async fn renew(
+        &self,
+        accessor: &SecretString,
+        headers: &Headers<'_>,
+    ) -> Result<Renewal, VaultError> {
+        #[derive(Deserialize)]
+        struct Answer {
+            auth: Renewed,
+        }
+        #[derive(Deserialize)]
+        struct Renewed {
+            lease_duration: u64,
+            #[serde(default)]
+            renewable: bool,
+        }
+        let request = RenewTokenAccessorRequest {
+            accessor: accessor.expose_secret().to_owned(),
+            increment: None,
+        };
+        let body = self.call(request, headers).await?;
+        let answer: Answer = serde_json::from_slice(&body)
+            .map_err(|_| VaultError::NotUnderstood("not the answer to a renewal"))?;
+        Ok(Renewal {
+            ttl: Duration::from_secs(answer.auth.lease_duration),
+            renewable: answer.auth.renewable,
+        })
+    }
+
+    /// Ends a token by its accessor. One that Vault does not know is a success, too (tried).
+    pub(super) async fn revoke(
+        &self,
+        accessor: &SecretString,
+        headers: &Headers<'_>,
+    ) -> Result<(), VaultError> {
+        let request = RevokeTokenAccessorRequest {
+            accessor: accessor.expose_secret().to_owned(),
+        };
+        self.call(request, headers).await.map(drop)
+    }
+
+    /// Looks a token up by its accessor.
+    pub(super) async fn lookup(
+        &self,
+        accessor: &SecretString,
+        headers: &Headers<'_>,
+    ) -> Result<Looked, VaultError> {
+        let request = LookupTokenAccessorRequest {
+            accessor: accessor.expose_secret().to_owned(),
+        };
+        let body = self.call(request, headers).await?;
+        data(&body, "not a token's look-up")
+    }
+
     /// Creates a token. The one call that must not be repeated lightly: see
     /// [`VaultError::create_may_be_repeated`].
     pub(super) async fn create(
@@ -194,6 +280,15 @@ impl Role {
     #[must_use]
     pub fn period(&self) -> Option<Duration> {
         match self.token_period.max(self.period) {
+            0 => None,
+            seconds => Some(Duration::from_secs(seconds)),
+        }
+    }
+
+    /// The explicit max TTL of the role's tokens, where it sets one.
+    #[must_use]
+    pub fn max_ttl(&self) -> Option<Duration> {
+        match self.token_explicit_max_ttl.max(self.explicit_max_ttl) {
             0 => None,
             seconds => Some(Duration::from_secs(seconds)),
         }

@@ -2,16 +2,30 @@
 
 use crate::config::RateLimit;
 use std::time::Duration;
-use tokio::sync::{Mutex, Semaphore, SemaphorePermit};
+use tokio::sync::{Mutex, Semaphore, SemaphorePermit, watch};
 use tokio::time::Instant;
 
 /// Calls to Vault in flight at once. One more waits its turn: the semaphore's queue is fair.
 pub(super) const IN_FLIGHT: usize = 16;
 
-/// Lets calls through to Vault, first come, first served.
+/// Of these, calls that no pod waits for.
+const IN_BACKGROUND: usize = 4;
+
+/// Lets calls through to Vault, first come, first served; those that no pod waits for after those
+/// that one does.
 pub(super) struct Gate {
     places: Semaphore,
     rate: Option<Mutex<Bucket>>,
+    background: Semaphore,
+    background_rate: Mutex<Bucket>,
+    /// Calls that a pod waits for and that have no place yet.
+    waiting: watch::Sender<usize>,
+}
+
+/// A place in the gate, and one of the background's where it is background work.
+pub(super) struct Place<'a> {
+    _place: SemaphorePermit<'a>,
+    _background: Option<SemaphorePermit<'a>>,
 }
 
 /// A token bucket in its simplest form: the moment at which it is full again.
@@ -22,44 +36,113 @@ struct Bucket {
 }
 
 impl Gate {
-    pub(super) fn new(rate: Option<&RateLimit>) -> Self {
-        let bucket = |limit: &RateLimit| {
-            Mutex::new(Bucket {
-                interval: limit.interval,
-                depth: limit.interval * limit.burst.saturating_sub(1),
-                full_at: Instant::now(),
-            })
-        };
+    pub(super) fn new(rate: Option<&RateLimit>, background_rate: &RateLimit) -> Self {
         Self {
             places: Semaphore::new(IN_FLIGHT),
-            rate: rate.map(bucket),
+            rate: rate.map(|rate| Mutex::new(Bucket::new(rate))),
+            background: Semaphore::new(IN_BACKGROUND),
+            background_rate: Mutex::new(Bucket::new(background_rate)),
+            waiting: watch::Sender::new(0),
         }
     }
 
-    /// Waits for a place, and for the rate's leave. The place is held until the permit is dropped.
-    pub(super) async fn enter(&self) -> SemaphorePermit<'_> {
-        #[expect(clippy::expect_used, reason = "the semaphore is never closed")]
-        let permit = self.places.acquire().await.expect("the gate is open");
-        if let Some(bucket) = &self.rate {
-            let mut bucket = bucket.lock().await;
-            let start = bucket.full_at.max(Instant::now());
-            tokio::time::sleep_until(start.checked_sub(bucket.depth).unwrap_or(start)).await;
-            bucket.full_at = start + bucket.interval;
+    /// Waits for a place, and for the rate's leave. The place is held until it is dropped.
+    pub(super) async fn enter(&self) -> Place<'_> {
+        let waiting = Waiting::one(&self.waiting);
+        let place = acquire(&self.places).await;
+        drop(waiting);
+        if let Some(rate) = &self.rate {
+            rate.lock().await.leave().await;
         }
-        permit
+        Place {
+            _place: place,
+            _background: None,
+        }
     }
+
+    /// The same for work that no pod waits for: it has a rate of its own, and steps back while a
+    /// mount waits for a place.
+    pub(super) async fn enter_in_background(&self) -> Place<'_> {
+        let background = acquire(&self.background).await;
+        self.background_rate.lock().await.leave().await;
+        let mut waiting = self.waiting.subscribe();
+        // The sender is our own: it is never gone.
+        let _ = waiting.wait_for(|waiting| *waiting == 0).await;
+        Place {
+            _background: Some(background),
+            ..self.enter().await
+        }
+    }
+}
+
+/// One call more that waits, until dropped: a mount may give up waiting.
+struct Waiting<'a>(&'a watch::Sender<usize>);
+
+impl<'a> Waiting<'a> {
+    fn one(waiting: &'a watch::Sender<usize>) -> Self {
+        waiting.send_modify(|waiting| *waiting += 1);
+        Self(waiting)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.send_modify(|waiting| *waiting -= 1);
+    }
+}
+
+impl Bucket {
+    fn new(limit: &RateLimit) -> Self {
+        Self {
+            interval: limit.interval,
+            depth: limit.interval * limit.burst.saturating_sub(1),
+            full_at: Instant::now(),
+        }
+    }
+
+    async fn leave(&mut self) {
+        let start = self.full_at.max(Instant::now());
+        tokio::time::sleep_until(start.checked_sub(self.depth).unwrap_or(start)).await;
+        self.full_at = start + self.interval;
+    }
+}
+
+#[expect(clippy::expect_used, reason = "the semaphores are never closed")]
+async fn acquire(places: &Semaphore) -> SemaphorePermit<'_> {
+    places.acquire().await.expect("the gate is open")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    const TEN_A_SECOND: RateLimit = RateLimit {
+        interval: Duration::from_millis(100),
+        burst: 3,
+    };
+
+    #[tokio::test(start_paused = true)]
+    async fn background_work_steps_back_for_mounts() {
+        let gate = Gate::new(None, &TEN_A_SECOND);
+        let mut held = Vec::new();
+        for _ in 0..IN_FLIGHT {
+            held.push(gate.enter().await);
+        }
+        let mut mount = Box::pin(gate.enter());
+        let mut background = Box::pin(gate.enter_in_background());
+        let wait = Duration::from_secs(1);
+        assert!(tokio::time::timeout(wait, &mut mount).await.is_err());
+        assert!(tokio::time::timeout(wait, &mut background).await.is_err());
+        held.pop();
+        assert!(tokio::time::timeout(wait, &mut background).await.is_err());
+        assert!(tokio::time::timeout(wait, &mut mount).await.is_ok());
+        held.pop();
+        assert!(tokio::time::timeout(wait, &mut background).await.is_ok());
+    }
+
     #[tokio::test(start_paused = true)]
     async fn a_rate_holds_after_its_burst() {
-        let gate = Gate::new(Some(&RateLimit {
-            interval: Duration::from_millis(100),
-            burst: 3,
-        }));
+        let gate = Gate::new(Some(&TEN_A_SECOND), &TEN_A_SECOND);
         let start = Instant::now();
         for _ in 0..3 {
             drop(gate.enter().await);
@@ -77,7 +160,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn places_are_bounded() {
-        let gate = Gate::new(None);
+        let gate = Gate::new(None, &TEN_A_SECOND);
         let mut held = Vec::new();
         for _ in 0..IN_FLIGHT {
             held.push(gate.enter().await);

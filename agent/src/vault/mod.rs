@@ -13,7 +13,7 @@ mod roles;
 pub mod session;
 mod transport;
 
-pub use calls::{CreateToken, Generator, Minted, Role};
-pub use error::VaultError;
+pub use calls::{CreateToken, Generator, Looked, Minted, Renewal, Role};
+pub use error::{VaultError, Verdict};
 pub use roles::Roles;
 pub use session::{Session, Standing};

@@ -4,10 +4,10 @@
 //! waits for it, within bounds. A mount never finds a cold connection that was warm before, nor
 //! looks the generator token up itself.
 
-use super::calls::{CreateToken, Generator, Health, Minted, Role};
+use super::calls::{CreateToken, Generator, Health, Looked, Minted, Renewal, Role};
 use super::client;
 use super::error::VaultError;
-use super::gate::Gate;
+use super::gate::{Gate, Place};
 use super::transport::{Headers, Transport};
 use crate::config::{Settings, VaultSettings};
 use crate::failure::{Failure, Reason};
@@ -81,7 +81,10 @@ impl Session {
         Arc::new(Self {
             vault: settings.vault.clone(),
             token_path: settings.generator_token_path.clone(),
-            gate: Gate::new(settings.vault.rate_limit.as_ref()),
+            gate: Gate::new(
+                settings.vault.rate_limit.as_ref(),
+                &settings.lifecycle.max_rate,
+            ),
             state: watch::Sender::new(State {
                 standing: Standing::Starting,
                 failed: 0,
@@ -194,6 +197,56 @@ impl Session {
             }
             tokio::time::sleep(pause).await;
             tries += 1;
+        }
+    }
+
+    /// Waits until calls can be made.
+    pub async fn until_ready(&self) {
+        let mut state = self.state.subscribe();
+        // The sender is our own: it is never gone.
+        let _ = state
+            .wait_for(|state| matches!(state.standing, Standing::Ready(_)))
+            .await;
+    }
+
+    /// The id of Vault's cluster, as long as calls can be made.
+    #[must_use]
+    pub fn cluster_id(&self) -> Option<String> {
+        match self.standing() {
+            Standing::Ready(live) => Some(live.health.cluster_id.clone()),
+            _ => None,
+        }
+    }
+
+    /// Renews a volume's token.
+    pub async fn renew(&self, accessor: &SecretString) -> Result<Renewal, BackgroundError> {
+        let (live, _place) = self.in_background().await?;
+        Ok(live.transport.renew(accessor, &self.headers(&live)).await?)
+    }
+
+    /// Ends a volume's token, or its wrapping token.
+    pub async fn revoke(&self, accessor: &SecretString) -> Result<(), BackgroundError> {
+        let (live, _place) = self.in_background().await?;
+        Ok(live
+            .transport
+            .revoke(accessor, &self.headers(&live))
+            .await?)
+    }
+
+    /// Looks a volume's token, or its wrapping token, up.
+    pub async fn lookup(&self, accessor: &SecretString) -> Result<Looked, BackgroundError> {
+        let (live, _place) = self.in_background().await?;
+        Ok(live
+            .transport
+            .lookup(accessor, &self.headers(&live))
+            .await?)
+    }
+
+    async fn in_background(&self) -> Result<(Arc<Live>, Place<'_>), BackgroundError> {
+        let place = self.gate.enter_in_background().await;
+        match self.standing() {
+            Standing::Ready(live) => Ok((live, place)),
+            _ => Err(BackgroundError::NotReady),
         }
     }
 
@@ -388,6 +441,21 @@ impl Session {
         if !known {
             tracing::warn!(reason = failure.reason.word(), "not ready: {failure}");
         }
+    }
+}
+
+/// Why background work failed.
+#[derive(Debug)]
+pub enum BackgroundError {
+    /// The session is not ready.
+    NotReady,
+    /// Vault did not do it, or did not say so.
+    Vault(VaultError),
+}
+
+impl From<VaultError> for BackgroundError {
+    fn from(error: VaultError) -> Self {
+        Self::Vault(error)
     }
 }
 

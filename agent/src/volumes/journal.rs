@@ -25,9 +25,13 @@ const VOLUMES: &str = "volumes";
 /// Where files go that are damaged or another machine's, below the state directory.
 const SET_ASIDE: &str = "set-aside";
 
+/// Says, below the state directory, that revocations are held, and why.
+const HOLD: &str = "hold";
+
 /// The volumes' records on the disk. One agent at a time has it.
 pub struct Journal {
     directory: PathBuf,
+    hold: PathBuf,
     changed: Sender<VolumeId>,
     _lock: Flock<File>,
 }
@@ -57,6 +61,7 @@ impl Journal {
             .map_err(|error| JournalError::Unusable(directory.clone(), error))?;
         let journal = Self {
             directory,
+            hold: state_dir.join(HOLD),
             changed,
             _lock: lock,
         };
@@ -93,6 +98,28 @@ impl Journal {
                 self.sync_later(id);
                 Ok(())
             }
+        }
+    }
+
+    /// Why revocations are held, if they are. A reason that cannot be read holds them, too.
+    pub(super) fn held(&self) -> Option<String> {
+        match fs::read_to_string(&self.hold) {
+            Ok(why) => Some(why),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(error) => Some(format!("{} cannot be read: {error}", self.hold.display())),
+        }
+    }
+
+    /// Keeps a hold over a restart.
+    pub(super) fn hold(&self, why: &str) -> io::Result<()> {
+        fs::write(&self.hold, why)
+    }
+
+    /// Ends a hold.
+    pub(super) fn release(&self) -> io::Result<()> {
+        match fs::remove_file(&self.hold) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
         }
     }
 
@@ -236,35 +263,12 @@ impl std::error::Error for JournalError {}
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::options::Pod;
-    use crate::volumes::{Kind, State};
     use std::os::unix::fs::PermissionsExt;
 
     fn record(byte: u8, here: &Origin) -> Record {
         Record {
-            format: FORMAT,
-            kind: Kind::Token,
-            id: VolumeId::from_bytes([byte; 16]),
-            state: State::Attached,
-            mount_dir: "/k/pods/u/volumes/cloudwatt~vaulttmpfs/v".into(),
-            pod: Pod {
-                uid: "u".into(),
-                name: "p".into(),
-                namespace: "n".into(),
-                service_account: String::new(),
-            },
-            role: "applications".into(),
-            policies: vec!["app".into()],
-            accessor: Some(secrecy::SecretString::from("inner-accessor").into()),
-            wrapping_accessor: None,
-            wrapping_ends_wall: None,
-            expires_wall: Some(1),
-            unmanaged: None,
-            owed: Vec::new(),
-            created_wall: 1,
-            attach_by: 1,
-            ended_wall: None,
             origin: here.clone(),
+            ..crate::volumes::record::tests::attached(byte)
         }
     }
 

@@ -1,6 +1,7 @@
 //! What is known of one volume: the content of its journal file.
 
-use crate::options::Pod;
+use crate::clock::Moment;
+use crate::options::{LifecycleOptions, Pod};
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -9,8 +10,7 @@ use vaulttmpfs_api::VolumeId;
 /// The format of the journal's files that this agent writes and reads.
 pub const FORMAT: u32 = 1;
 
-/// One volume with its credential. Times named `…_wall` are milliseconds since 1970, the others
-/// milliseconds on `CLOCK_BOOTTIME`.
+/// One volume with its credential.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Record {
     /// [`FORMAT`].
@@ -29,26 +29,57 @@ pub struct Record {
     pub role: String,
     /// The token's policies as asked for.
     pub policies: Vec<String>,
+    /// What the pod wants of the token's life.
+    pub wishes: LifecycleOptions,
     /// The token's accessor; a batch token has none.
     pub accessor: Option<Accessor>,
-    /// The wrapping token's accessor.
-    pub wrapping_accessor: Option<Accessor>,
-    /// When the wrapping token ends.
-    pub wrapping_ends_wall: Option<u64>,
-    /// When the token expires unless renewed; nothing where the role does not tell.
-    pub expires_wall: Option<u64>,
-    /// Why the token cannot be kept alive and ended, if so.
+    /// When the token was made.
+    pub created: Moment,
+    /// How long the token lives from one renewal to the next, in milliseconds, as far as known.
+    pub ttl_ms: Option<u64>,
+    /// When the token expires unless renewed, as far as known.
+    pub expires: Option<Moment>,
+    /// When it expires renewed or not, where it has an explicit max TTL.
+    pub ends: Option<Moment>,
+    /// When it was renewed last.
+    pub renewed: Option<Moment>,
+    /// The wrapping token, where there is one.
+    pub wrapping: Option<Wrapping>,
+    /// Why the token is not kept alive, if so.
     pub unmanaged: Option<String>,
+    /// Vault does not know the token any more, though the volume lives.
+    pub lost: bool,
+    /// The volume was seen in the mount table in the boot of its origin: only then does its absence
+    /// mean anything.
+    pub seen: bool,
+    /// Until when the shim may attach the volume: milliseconds on `CLOCK_BOOTTIME`.
+    pub attach_by: u64,
+    /// How and when the volume ended.
+    pub ended: Option<Ended>,
     /// What is still to be done at Vault, in this order.
     pub owed: Vec<Debt>,
-    /// When the token was made.
-    pub created_wall: u64,
-    /// Until when the shim may attach the volume.
-    pub attach_by: u64,
-    /// When the volume ended.
-    pub ended_wall: Option<u64>,
     /// Where the record belongs.
     pub origin: Origin,
+}
+
+/// The wrapping token of a volume.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Wrapping {
+    /// Its accessor.
+    pub accessor: Accessor,
+    /// When it expires.
+    pub ends: Moment,
+    /// What a look shortly before its end has shown; nothing before that look.
+    pub unwrapped: Option<bool>,
+}
+
+/// The end of a volume.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ended {
+    /// When.
+    pub at: Moment,
+    /// By its absence from the mount table alone: it may yet show itself again.
+    pub by_absence: bool,
 }
 
 /// The kind of a volume's credential. A later kind is one more word here.
@@ -106,6 +137,12 @@ impl Accessor {
     pub fn expose(&self) -> &str {
         self.0.expose_secret()
     }
+
+    /// The accessor as a secret.
+    #[must_use]
+    pub const fn secret(&self) -> &SecretString {
+        &self.0
+    }
 }
 
 impl From<SecretString> for Accessor {
@@ -142,17 +179,60 @@ impl<'de> Deserialize<'de> for Accessor {
 
 impl Record {
     /// The volume has ended: from here on only what is owed counts. A token without an accessor
-    /// owes nothing, it expires by itself.
-    pub fn end(&mut self, now_wall: u64) {
+    /// owes nothing, it expires by itself; neither does one that is to be left to expire.
+    pub fn end(&mut self, now: Moment, by_absence: bool, revoke: bool) {
         self.state = State::Ended;
-        self.ended_wall = Some(now_wall);
+        self.ended = Some(Ended {
+            at: now,
+            by_absence,
+        });
         self.owed.clear();
-        if self.wrapping_accessor.is_some() {
+        if !(revoke && self.wishes.revoke) {
+            return;
+        }
+        if self.wrapping.is_some() {
             self.owed.push(Debt::RevokeWrapping);
         }
         if self.accessor.is_some() {
             self.owed.push(Debt::Revoke);
         }
+    }
+
+    /// The volume shows itself again before anything was done about its end.
+    pub fn revive(&mut self) {
+        self.state = State::Attached;
+        self.ended = None;
+        self.owed.clear();
+    }
+
+    /// How a person knows the volume: its pod and its name.
+    #[must_use]
+    pub fn name(&self) -> String {
+        let volume = self.mount_dir.rsplit('/').next().unwrap_or_default();
+        let pod = if self.pod.name.is_empty() {
+            &self.pod.uid
+        } else {
+            &self.pod.name
+        };
+        format!("{}/{pod} volume {volume}", self.pod.namespace)
+    }
+
+    /// Takes the record over from an earlier boot: its moments count as this boot does.
+    pub fn carry_over(&mut self, here: &Origin, now: Moment) {
+        let carry = |moment: &mut Moment| *moment = moment.carried_over(now);
+        carry(&mut self.created);
+        for moment in [&mut self.expires, &mut self.ends, &mut self.renewed] {
+            moment.iter_mut().for_each(carry);
+        }
+        if let Some(wrapping) = &mut self.wrapping {
+            carry(&mut wrapping.ends);
+        }
+        if let Some(ended) = &mut self.ended {
+            carry(&mut ended.at);
+        }
+        self.seen = false;
+        self.attach_by = 0;
+        self.origin.boot_id.clone_from(&here.boot_id);
     }
 }
 
@@ -180,5 +260,63 @@ impl Origin {
         self.machine_id == other.machine_id
             || self.machine_id.is_empty()
             || other.machine_id.is_empty()
+    }
+
+    /// Is it the same Vault's, as far as the settings say? [`Origin::same_cluster`] says the rest.
+    #[must_use]
+    pub fn same_vault(&self, other: &Self) -> bool {
+        self.vault_addr == other.vault_addr && self.namespace == other.namespace
+    }
+
+    /// Is it the Vault cluster with this id? A Vault that gives none may be any.
+    #[must_use]
+    pub fn same_cluster(&self, cluster_id: &str) -> bool {
+        self.cluster_id == cluster_id || self.cluster_id.is_empty() || cluster_id.is_empty()
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+
+    /// A volume with a token of an hour, made an hour after boot.
+    pub(crate) fn attached(byte: u8) -> Record {
+        let created = Moment {
+            boottime: 3_600_000,
+            wall: 1_800_000_000_000,
+        };
+        Record {
+            format: FORMAT,
+            kind: Kind::Token,
+            id: VolumeId::from_bytes([byte; 16]),
+            state: State::Attached,
+            mount_dir: "/k/pods/u/volumes/cloudwatt~vaulttmpfs/v".into(),
+            pod: Pod {
+                uid: "u".into(),
+                name: "p".into(),
+                namespace: "n".into(),
+                service_account: String::new(),
+            },
+            role: "applications".into(),
+            policies: vec!["app".into()],
+            wishes: LifecycleOptions {
+                renew: true,
+                revoke: true,
+            },
+            accessor: Some(SecretString::from("inner-accessor").into()),
+            created,
+            ttl_ms: Some(3_600_000),
+            expires: Some(created.after(std::time::Duration::from_secs(3600))),
+            ends: None,
+            renewed: None,
+            wrapping: None,
+            unmanaged: None,
+            lost: false,
+            seen: true,
+            attach_by: 3_700_000,
+            ended: None,
+            owed: Vec::new(),
+            origin: Origin::default(),
+        }
     }
 }

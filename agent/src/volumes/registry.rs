@@ -1,10 +1,13 @@
 //! Each volume's way through its states: asked, delivered, attached, ended.
 
+use super::agenda::Agenda;
 use super::journal::Journal;
+use super::plan;
 use super::record::{Origin, Record, State};
-use crate::clock;
+use crate::clock::{self, Moment};
+use crate::config::Lifecycle;
 use crate::options::VolumeRequest;
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -20,17 +23,18 @@ const GONE_FIRST: Duration = Duration::from_millis(50);
 /// How soon a record that could not be written is tried again.
 const WRITE_AGAIN: Duration = Duration::from_secs(5);
 
-/// Ended volumes are remembered this long after their token surely expired, and where its expiry is
-/// not known this long after they ended: Vault's default for the longest lease (768 h).
-const LONGEST_LEASE: Duration = Duration::from_secs(768 * 3600);
-
 /// All volumes of the node.
 pub struct Volumes {
-    journal: Journal,
-    here: Origin,
+    pub(super) journal: Journal,
+    pub(super) here: Origin,
+    pub(super) rules: Lifecycle,
     registry: Mutex<Registry>,
-    /// Something is due earlier than it was.
+    /// The agenda's first entry has changed.
     pub(super) changed: Notify,
+    /// There is something to do at Vault.
+    pub(super) work: Notify,
+    /// There is a loss to be told.
+    pub(super) losses: Notify,
 }
 
 #[derive(Default)]
@@ -38,13 +42,21 @@ pub(super) struct Registry {
     /// Tokens that Vault was asked for, or is about to be.
     asked: HashMap<VolumeId, Asked>,
     /// Volumes with a token.
-    known: HashMap<VolumeId, Known>,
+    pub(super) known: HashMap<VolumeId, Known>,
     /// The volume of each mount directory that has not ended.
     live: HashMap<String, VolumeId>,
     /// Records that are not in the journal as they are here.
-    unwritten: HashSet<VolumeId>,
-    /// When to look at which volume again: milliseconds on `CLOCK_BOOTTIME`.
-    agenda: BTreeSet<(u64, VolumeId)>,
+    pub(super) unwritten: HashSet<VolumeId>,
+    /// When to look at which volume, and what is ready to be done.
+    pub(super) agenda: Agenda,
+    /// Why nothing that is owed is done, if so.
+    pub(super) held: Option<String>,
+    /// Moments at which volumes vanished, of the last minute: milliseconds on `CLOCK_BOOTTIME`.
+    pub(super) vanished: Vec<u64>,
+    /// Volumes whose loss is not yet told.
+    pub(super) lost: Vec<String>,
+    /// Ids in the mount table that the agent does not know.
+    pub(super) strangers: usize,
 }
 
 struct Asked {
@@ -55,10 +67,17 @@ struct Asked {
 
 pub(super) struct Known {
     pub(super) record: Record,
-    /// Its place in the agenda, if it has one.
-    look_at: Option<u64>,
+    /// When a delivered volume is settled: milliseconds on `CLOCK_BOOTTIME`.
+    pub(super) settle_at: u64,
     /// The shim's pid, once it has hung up without a word, and the wait until the next look.
     pub(super) hung_up: Option<(i32, Duration)>,
+    /// Failures in a row of what is to be done at Vault, and no try before this moment.
+    pub(super) failures: u32,
+    pub(super) not_before: u64,
+    /// The token's coming end was said.
+    pub(super) noticed: bool,
+    /// Missing from the mount table since.
+    pub(super) absent_since: Option<u64>,
 }
 
 /// The answer to a shim that says it has attached a volume.
@@ -72,30 +91,25 @@ pub enum Attached {
     Unknown,
 }
 
-/// How many volumes there are in which state.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counts {
-    /// Delivered or attached.
-    pub live: usize,
-    /// Ended, with something still owed.
-    pub owed: usize,
-}
-
 impl Volumes {
     /// Takes up the volumes of the journal. Those of another boot have ended: their mounts went
     /// with it.
     #[must_use]
-    pub fn new(journal: Journal, records: Vec<Record>, here: Origin) -> Self {
+    pub fn new(journal: Journal, records: Vec<Record>, here: Origin, rules: &Lifecycle) -> Self {
         let volumes = Self {
             journal,
             here,
+            rules: rules.clone(),
             registry: Mutex::default(),
             changed: Notify::new(),
+            work: Notify::new(),
+            losses: Notify::new(),
         };
         {
             let mut registry = volumes.lock();
+            registry.held = volumes.journal.held();
             for record in records {
-                volumes.adopt(&mut registry, record);
+                volumes.take_up(&mut registry, record);
             }
         }
         volumes
@@ -151,11 +165,11 @@ impl Volumes {
             .remove(&id)
             .is_some_and(|asked| !asked.abandoned);
         if !wanted {
-            record.end(clock::wall_ms());
+            self.end_record(&mut record, false);
         }
         let written = self.journal.write(&record);
         if written.is_err() {
-            record.end(clock::wall_ms());
+            self.end_record(&mut record, false);
             registry.unwritten.insert(id);
         }
         if record.state == State::Ended {
@@ -171,8 +185,8 @@ impl Volumes {
         let mut registry = self.lock();
         if let Some(asked) = registry.asked.get_mut(&id) {
             asked.abandoned = true;
-        } else if registry.is_delivered(id) {
-            self.end(&mut registry, id, "its answer reached nobody");
+        } else if registry.state(id) == Some(State::Delivered) {
+            self.end(&mut registry, id, "its answer reached nobody", false);
         }
     }
 
@@ -190,18 +204,12 @@ impl Volumes {
             State::Attached => return Ok(Attached::Taken),
             State::Delivered => known.record.state = State::Attached,
         }
-        registry.look_no_more(id);
         self.write(&mut registry, id).map(|()| Attached::Taken)
     }
 
     /// A volume's token turns out to be one that cannot be kept alive and ended.
     pub fn unmanaged(&self, id: VolumeId, why: &str) {
-        let mut registry = self.lock();
-        if let Some(known) = registry.known.get_mut(&id) {
-            known.record.unmanaged = Some(why.to_owned());
-            // A failure has put it on the agenda.
-            let _ = self.write(&mut registry, id);
-        }
+        self.change(id, |record| record.unmanaged = Some(why.to_owned()));
     }
 
     /// The kubelet has had a directory unmounted.
@@ -222,12 +230,25 @@ impl Volumes {
         };
         if let (State::Delivered, Some(pid)) = (known.record.state, shim) {
             known.hung_up = Some((pid, GONE_FIRST));
-            self.look(
-                &mut registry,
-                id,
-                clock::boottime_ms() + clock::millis(GONE_FIRST),
-            );
+            known.settle_at = clock::boottime_ms() + clock::millis(GONE_FIRST);
+            self.plan(&mut registry, id);
         }
+    }
+
+    /// Takes up a volume that is mounted and that the journal has lost. `record` is whole and
+    /// checked.
+    ///
+    /// # Errors
+    /// The journal cannot be written, or the agent knows the volume by now.
+    pub fn adopt(&self, record: Record) -> io::Result<()> {
+        let mut registry = self.lock();
+        if registry.known.contains_key(&record.id) {
+            return Err(io::Error::other("the agent knows this volume already"));
+        }
+        self.journal.write(&record)?;
+        registry.live.insert(record.mount_dir.clone(), record.id);
+        self.know(&mut registry, record);
+        Ok(())
     }
 
     /// Calls `see` for each volume with a token.
@@ -238,124 +259,100 @@ impl Volumes {
         }
     }
 
-    /// How many volumes there are.
-    #[must_use]
-    pub fn counts(&self) -> Counts {
-        let registry = self.lock();
-        let owed = registry
-            .known
-            .values()
-            .filter(|known| known.record.state == State::Ended)
-            .count();
-        Counts {
-            live: registry.known.len() - owed,
-            owed,
-        }
-    }
-
-    /// The earliest moment at which a volume is to be looked at, in milliseconds on
-    /// `CLOCK_BOOTTIME`.
-    pub(super) fn next_look(&self) -> Option<u64> {
-        self.lock().agenda.first().map(|(at, _)| *at)
-    }
-
-    /// Puts a volume on the agenda, in place of what it had there.
-    pub(super) fn look(&self, registry: &mut Registry, id: VolumeId, at: u64) {
-        registry.look_no_more(id);
-        if let Some(known) = registry.known.get_mut(&id) {
-            known.look_at = Some(at);
-            registry.agenda.insert((at, id));
-            if registry.agenda.first() == Some(&(at, id)) {
-                self.changed.notify_one();
-            }
-        }
-    }
-
     pub(super) fn lock(&self) -> MutexGuard<'_, Registry> {
         self.registry.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Puts a volume on the agenda, by its state and record.
+    pub(super) fn plan(&self, registry: &mut Registry, id: VolumeId) {
+        let Some(known) = registry.known.get(&id) else {
+            return registry.agenda.remove(id);
+        };
+        let next = match known.record.state {
+            State::Delivered => Some((known.settle_at, None)),
+            _ => plan::next(&known.record, &self.rules, known.noticed)
+                .map(|(at, task)| (at.max(known.not_before), Some(task))),
+        };
+        let unwritten = registry
+            .unwritten
+            .contains(&id)
+            .then(|| (clock::boottime_ms() + clock::millis(WRITE_AGAIN), None));
+        match next.into_iter().chain(unwritten).min() {
+            Some((at, task)) => {
+                if registry.agenda.put(id, at, task) {
+                    self.changed.notify_one();
+                }
+            }
+            None => registry.agenda.remove(id),
+        }
+    }
+
+    /// Changes a volume's record, in the journal, too, and plans anew.
+    pub(super) fn change(&self, id: VolumeId, change: impl FnOnce(&mut Record)) {
+        let mut registry = self.lock();
+        if let Some(known) = registry.known.get_mut(&id) {
+            change(&mut known.record);
+            // A failure is on the agenda.
+            let _ = self.write(&mut registry, id);
+        }
+    }
+
     /// Ends a volume. A record that cannot be written is tried again later.
-    pub(super) fn end(&self, registry: &mut Registry, id: VolumeId, why: &str) {
-        if let Err(error) = self.try_end(registry, id, why) {
+    pub(super) fn end(&self, registry: &mut Registry, id: VolumeId, why: &str, by_absence: bool) {
+        if let Err(error) = self.try_end(registry, id, why, by_absence) {
             tracing::warn!(volume = %id, "its end cannot be written to the journal yet: {error}");
         }
     }
 
-    /// Writes a volume's record as it is now; a failure is remembered and tried again.
+    /// Writes a volume's record as it is now, and plans what is next. A failure is remembered and
+    /// tried again.
     pub(super) fn write(&self, registry: &mut Registry, id: VolumeId) -> io::Result<()> {
         let Some(known) = registry.known.get(&id) else {
             return Ok(());
         };
-        let forgotten = known.record.state == State::Ended && known.record.owed.is_empty();
-        let written = if forgotten {
+        let over = known.record.state == State::Ended && known.record.owed.is_empty();
+        let written = if over {
             self.journal.remove(id)
         } else {
             self.journal.write(&known.record)
         };
         if written.is_err() {
             registry.unwritten.insert(id);
-            let again = clock::boottime_ms() + clock::millis(WRITE_AGAIN);
-            self.look(registry, id, again);
         } else {
             if registry.unwritten.remove(&id) {
                 tracing::info!(volume = %id, "its record is in the journal now");
             }
-            if forgotten {
-                registry.look_no_more(id);
+            if over {
                 registry.known.remove(&id);
             }
         }
+        self.plan(registry, id);
         written
     }
 
-    /// Looks at an ended volume: its record is written if it is not yet, and forgotten when its
-    /// token has expired long since, whatever is owed for it.
-    pub(super) fn look_at_ended(&self, registry: &mut Registry, id: VolumeId) {
-        let Some(known) = registry.known.get_mut(&id) else {
-            return;
-        };
-        let (now, now_wall) = (clock::boottime_ms(), clock::wall_ms());
-        let left = forget_at(&known.record).saturating_sub(now_wall);
-        if left == 0 {
-            known.record.owed.clear();
-        }
-        if left > 0 {
-            self.look(registry, id, now + left);
-        }
-        if left == 0 || registry.unwritten.contains(&id) {
-            // A failure has put it on the agenda again.
-            let _ = self.write(registry, id);
-        }
-    }
-
-    fn adopt(&self, registry: &mut Registry, record: Record) {
+    fn take_up(&self, registry: &mut Registry, mut record: Record) {
         let id = record.id;
         let same_boot = record.origin.boot_id == self.here.boot_id;
-        let state = record.state;
-        if state != State::Ended {
-            registry.live.insert(record.mount_dir.clone(), id);
+        if !same_boot {
+            record.carry_over(&self.here, Moment::now());
         }
+        let (state, mount_dir) = (record.state, record.mount_dir.clone());
         self.know(registry, record);
-        if state != State::Ended && !same_boot {
-            self.end(registry, id, "the machine was booted since");
+        if state == State::Ended {
+            return;
+        }
+        if !same_boot {
+            self.end(registry, id, "the machine was booted since", false);
+        } else if let Some(other) = registry.live.insert(mount_dir, id) {
+            self.end(registry, other, "another volume has its directory", false);
         }
     }
 
     fn know(&self, registry: &mut Registry, record: Record) {
-        let (id, state) = (record.id, record.state);
-        let known = Known {
-            record,
-            look_at: None,
-            hung_up: None,
-        };
-        let last_look = known.last_look();
+        let id = record.id;
+        let known = Known::new(record);
         registry.known.insert(id, known);
-        match state {
-            State::Delivered => self.look(registry, id, last_look),
-            State::Attached => {}
-            State::Ended => self.look_at_ended(registry, id),
-        }
+        self.plan(registry, id);
     }
 
     fn end_directory(&self, registry: &mut Registry, mount_dir: &str, why: &str) -> io::Result<()> {
@@ -365,10 +362,16 @@ impl Volumes {
         if let Some(asked) = registry.asked.get_mut(&id) {
             asked.abandoned = true;
         }
-        self.try_end(registry, id, why)
+        self.try_end(registry, id, why, false)
     }
 
-    fn try_end(&self, registry: &mut Registry, id: VolumeId, why: &str) -> io::Result<()> {
+    fn try_end(
+        &self,
+        registry: &mut Registry,
+        id: VolumeId,
+        why: &str,
+        by_absence: bool,
+    ) -> io::Result<()> {
         let Some(known) = registry.known.get_mut(&id) else {
             return Ok(());
         };
@@ -376,58 +379,35 @@ impl Volumes {
         if record.state == State::Ended {
             return Ok(());
         }
-        record.end(clock::wall_ms());
+        self.end_record(record, by_absence);
         tracing::info!(volume = %id, pod = record.pod.name, namespace = record.pod.namespace, "ended: {why}");
-        let mount_dir = record.mount_dir.clone();
+        (known.failures, known.not_before) = (0, 0);
+        let mount_dir = known.record.mount_dir.clone();
         registry.free(&mount_dir, id);
-        self.look_at_ended(registry, id);
         self.write(registry, id)
+    }
+
+    fn end_record(&self, record: &mut Record, by_absence: bool) {
+        record.end(Moment::now(), by_absence, self.rules.revoke);
     }
 }
 
 impl Registry {
-    /// Takes the volumes off the agenda whose time has come.
-    pub(super) fn take_due(&mut self, now: u64) -> Vec<VolumeId> {
-        let mut due = Vec::new();
-        while let Some(&(at, id)) = self.agenda.first()
-            && at <= now
-        {
-            self.look_no_more(id);
-            due.push(id);
+    pub(super) fn state(&self, id: VolumeId) -> Option<State> {
+        self.known.get(&id).map(|known| known.record.state)
+    }
+
+    /// A volume has its directory again.
+    pub(super) fn reclaim(&mut self, id: VolumeId) -> bool {
+        let Some(known) = self.known.get(&id) else {
+            return false;
+        };
+        let mount_dir = known.record.mount_dir.clone();
+        if self.live.contains_key(&mount_dir) {
+            return false;
         }
-        due
-    }
-
-    /// Takes a volume off the agenda.
-    fn look_no_more(&mut self, id: VolumeId) {
-        if let Some(at) = self
-            .known
-            .get_mut(&id)
-            .and_then(|known| known.look_at.take())
-        {
-            self.agenda.remove(&(at, id));
-        }
-    }
-
-    /// Some volumes are attached as their shims said, and none of those is in this table: it shows
-    /// another mount namespace than the kubelet's, and absence from it means nothing.
-    pub(super) fn is_blind(&self, mounted: &HashSet<VolumeId>) -> bool {
-        let mut attached = self
-            .known
-            .values()
-            .filter(|known| known.record.state == State::Attached)
-            .peekable();
-        attached.peek().is_some() && !attached.any(|known| mounted.contains(&known.record.id))
-    }
-
-    pub(super) fn get_mut(&mut self, id: VolumeId) -> Option<&mut Known> {
-        self.known.get_mut(&id)
-    }
-
-    fn is_delivered(&self, id: VolumeId) -> bool {
-        self.known
-            .get(&id)
-            .is_some_and(|known| known.record.state == State::Delivered)
+        self.live.insert(mount_dir, id);
+        true
     }
 
     /// The directory has this volume no longer.
@@ -439,19 +419,22 @@ impl Registry {
 }
 
 impl Known {
+    fn new(record: Record) -> Self {
+        let mut known = Self {
+            record,
+            settle_at: 0,
+            hung_up: None,
+            failures: 0,
+            not_before: 0,
+            noticed: false,
+            absent_since: None,
+        };
+        known.settle_at = known.last_look();
+        known
+    }
+
     /// The last moment to look at a delivered volume: from then on no shim attaches it any more.
     pub(super) fn last_look(&self) -> u64 {
         self.record.attach_by + clock::millis(ATTACH_GRACE)
     }
-}
-
-/// When an ended volume may be forgotten: wall time in milliseconds.
-fn forget_at(record: &Record) -> u64 {
-    let ended = record.ended_wall.unwrap_or(record.created_wall);
-    match record.expires_wall {
-        // A full TTL after the expiry.
-        Some(expires) => expires + expires.saturating_sub(record.created_wall),
-        None => ended + clock::millis(LONGEST_LEASE),
-    }
-    .max(ended)
 }

@@ -1,10 +1,14 @@
-//! What became of volumes that nobody reported on: a shim that was killed, or hung up without a
-//! word, may have attached its volume or not. The mount table tells, once the shim is surely gone.
+//! What comes due: volumes that nobody reported on are settled, tasks at Vault are handed to the
+//! workers, records that could not be written are written.
+//!
+//! A shim that was killed, or hung up without a word, may have attached its volume or not. The mount
+//! table tells, once the shim is surely gone.
 
 use super::mounts;
-use super::record::State;
-use super::registry::Volumes;
-use crate::clock;
+use super::plan::Task;
+use super::record::{Record, State};
+use super::registry::{Registry, Volumes};
+use crate::{clock, timer};
 use nix::errno::Errno;
 use nix::sys::signal::kill;
 use nix::unistd::Pid;
@@ -13,23 +17,28 @@ use std::convert::Infallible;
 use std::time::Duration;
 use vaulttmpfs_api::VolumeId;
 
-/// Reads of the mount table are at least this far apart.
-const PAUSE: Duration = Duration::from_millis(200);
+/// Looks at what is due are at least this far apart.
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// How long after a mount table that could not be read the next one is tried.
 const BLIND_PAUSE: Duration = Duration::from_secs(5);
 
+/// Lost tokens are said together when they come within this time.
+const NEWS_PAUSE: Duration = Duration::from_secs(2);
+
+/// More lost tokens than these are one event.
+const LOST_ONE_BY_ONE: usize = 3;
+
 impl Volumes {
     /// Looks at what is due, when it is due, and sleeps in between.
-    pub async fn settle(&self) -> Infallible {
+    pub(super) async fn settle(&self) -> Infallible {
         loop {
             self.until_due().await;
             let doubtful = self.due();
             if !doubtful.is_empty() {
-                match tokio::task::spawn_blocking(mounts::mounted).await {
-                    Ok(Ok(mounted)) => self.judge(&doubtful, &mounted),
-                    Ok(Err(error)) => self.put_off(&doubtful, &error),
-                    Err(error) => self.put_off(&doubtful, &std::io::Error::other(error)),
+                match mounts::mounted().await {
+                    Ok(mounted) => self.judge(&doubtful, &mounted),
+                    Err(error) => self.put_off(&doubtful, &error),
                 }
             }
             tokio::time::sleep(PAUSE).await;
@@ -38,15 +47,15 @@ impl Volumes {
 
     async fn until_due(&self) {
         loop {
+            let first = self.lock().agenda.first();
             let now = clock::boottime_ms();
-            let wait = match self.next_look() {
-                Some(look_at) if look_at <= now => return,
-                Some(look_at) => Duration::from_millis(look_at - now),
-                None => Duration::MAX,
-            };
-            tokio::select! {
-                () = tokio::time::sleep(wait) => return,
-                () = self.changed.notified() => {}
+            match first {
+                Some(at) if at <= now => return,
+                Some(at) => tokio::select! {
+                    () = timer::sleep_until(at) => return,
+                    () = self.changed.notified() => {}
+                },
+                None => self.changed.notified().await,
             }
         }
     }
@@ -57,44 +66,50 @@ impl Volumes {
         let now = clock::boottime_ms();
         let mut registry = self.lock();
         let mut doubtful = Vec::new();
-        for id in registry.take_due(now) {
-            let Some(known) = registry.get_mut(id) else {
+        while let Some((id, task)) = registry.agenda.take_due(now) {
+            if registry.unwritten.contains(&id) && self.write(&mut registry, id).is_err() {
                 continue;
-            };
-            let last_look = known.last_look();
-            match (known.record.state, &mut known.hung_up) {
-                (State::Attached, _) => {
-                    // Only a record that could not be written brings an attached volume here.
-                    let _ = self.write(&mut registry, id);
-                }
-                (State::Ended, _) => self.look_at_ended(&mut registry, id),
-                (State::Delivered, Some((pid, wait))) if now < last_look && !is_gone(*pid) => {
-                    *wait *= 2;
-                    let again = (now + clock::millis(*wait)).min(last_look);
-                    self.look(&mut registry, id, again);
-                }
-                (State::Delivered, _) => doubtful.push(id),
+            }
+            match task {
+                Some(Task::GiveNotice) => self.give_notice(&mut registry, id),
+                Some(Task::Forget) => self.forget(&mut registry, id),
+                Some(task) => self.hand_over(&mut registry, id, task),
+                None if registry.is_doubtful(id, now) => doubtful.push(id),
+                None => self.plan(&mut registry, id),
             }
         }
         doubtful
+    }
+
+    fn hand_over(&self, registry: &mut Registry, id: VolumeId, task: Task) {
+        let Some(known) = registry.known.get(&id) else {
+            return;
+        };
+        // After an outage the token goes first that expires first.
+        let urgency = known
+            .record
+            .expires
+            .map_or(u64::MAX, |expires| expires.boottime);
+        registry.agenda.ready(id, task, urgency);
+        self.work.notify_one();
     }
 
     fn judge(&self, doubtful: &[VolumeId], mounted: &HashSet<VolumeId>) {
         let mut registry = self.lock();
         let blind = registry.is_blind(mounted);
         for &id in doubtful {
-            let Some(known) = registry.get_mut(id) else {
-                continue;
-            };
-            if known.record.state != State::Delivered {
+            if registry.state(id) != Some(State::Delivered) {
                 continue;
             }
             if mounted.contains(&id) || blind {
-                known.record.state = State::Attached;
-                // A failure has put it on the agenda again.
+                if let Some(known) = registry.known.get_mut(&id) {
+                    known.record.state = State::Attached;
+                    known.record.seen = mounted.contains(&id);
+                }
+                // A failure is on the agenda.
                 let _ = self.write(&mut registry, id);
             } else {
-                self.end(&mut registry, id, "it was never attached");
+                self.end(&mut registry, id, "it was never attached", false);
             }
         }
     }
@@ -105,9 +120,93 @@ impl Volumes {
         let again = clock::boottime_ms() + clock::millis(BLIND_PAUSE);
         let mut registry = self.lock();
         for &id in doubtful {
-            self.look(&mut registry, id, again);
+            if let Some(known) = registry.known.get_mut(&id) {
+                known.settle_at = again;
+            }
+            self.plan(&mut registry, id);
         }
     }
+
+    fn give_notice(&self, registry: &mut Registry, id: VolumeId) {
+        if let Some(known) = registry.known.get_mut(&id) {
+            known.noticed = true;
+            say_end(&known.record);
+        }
+        self.plan(registry, id);
+    }
+
+    fn forget(&self, registry: &mut Registry, id: VolumeId) {
+        if let Some(known) = registry.known.get_mut(&id) {
+            if !known.record.owed.is_empty() {
+                tracing::warn!(volume = %id, "{}: forgotten with its revocation owed: the token has expired long since", known.record.name());
+            }
+            known.record.owed.clear();
+        }
+        // A failure is on the agenda.
+        let _ = self.write(registry, id);
+    }
+
+    /// Says which tokens Vault has lost, many of them as one event.
+    pub(super) async fn tell_losses(&self) -> Infallible {
+        loop {
+            self.losses.notified().await;
+            tokio::time::sleep(NEWS_PAUSE).await;
+            let lost = std::mem::take(&mut self.lock().lost);
+            if lost.len() > LOST_ONE_BY_ONE {
+                tracing::error!(
+                    "Vault has lost {} tokens of living volumes: was it restored from a backup? Their pods need new ones: restart them; `vaulttmpfs volumes --state lost` names them",
+                    lost.len()
+                );
+            } else {
+                for name in lost {
+                    tracing::error!(
+                        "{name}: Vault does not know its token any more: restart the pod, it gets a new one"
+                    );
+                }
+            }
+        }
+    }
+}
+
+impl Registry {
+    /// Is this a delivered volume whose shim is surely gone? One whose shim may yet attach it is put
+    /// off.
+    fn is_doubtful(&mut self, id: VolumeId, now: u64) -> bool {
+        let Some(known) = self.known.get_mut(&id) else {
+            return false;
+        };
+        if known.record.state != State::Delivered || known.settle_at > now {
+            return false;
+        }
+        let last_look = known.last_look();
+        match &mut known.hung_up {
+            Some((pid, wait)) if now < last_look && !is_gone(*pid) => {
+                *wait *= 2;
+                known.settle_at = (now + clock::millis(*wait)).min(last_look);
+                false
+            }
+            _ => true,
+        }
+    }
+
+    /// Some volumes are attached as their shims said, and none of those is in this table: it shows
+    /// another mount namespace than the kubelet's, and absence from it means nothing.
+    fn is_blind(&self, mounted: &HashSet<VolumeId>) -> bool {
+        let mut attached = self
+            .known
+            .values()
+            .filter(|known| known.record.state == State::Attached)
+            .peekable();
+        attached.peek().is_some() && !attached.any(|known| mounted.contains(&known.record.id))
+    }
+}
+
+fn say_end(record: &Record) {
+    let Some(ends) = record.ends else {
+        return;
+    };
+    let left = ends.since(clock::Moment::now());
+    tracing::warn!(volume = %record.id, "{}: its token ends in {} by its explicit max TTL, renewed or not: restart the pod before that", record.name(), crate::duration::to_go(Duration::from_secs(left.as_secs())));
 }
 
 /// Is there no process of this id any more? One that may not be signalled is there; an id in use

@@ -1,0 +1,307 @@
+//! What is to be done for a volume next, and when: one pure function.
+
+use super::record::{Record, State};
+use crate::clock::{Moment, millis};
+use crate::config::{Lifecycle, WatchUnwrap};
+use std::time::Duration;
+
+/// A token whose TTL nobody knows is renewed this soon, which tells its TTL.
+const LEARN_TTL: Duration = Duration::from_secs(60);
+
+/// Ended by absence alone, a volume waits this long before anything is done about it: a mass of
+/// vanished mounts may yet show that the agent, not the mounts, is wrong.
+pub(super) const ABSENCE_GRACE: Duration = Duration::from_secs(60);
+
+/// A token's end by its explicit max TTL is said so long before, or a third of its life.
+const NOTICE: Duration = Duration::from_secs(24 * 3600);
+
+/// An ended volume is remembered this long where its token's expiry is not known: Vault's default
+/// for the longest lease (768 h).
+const LONGEST_LEASE: Duration = Duration::from_secs(768 * 3600);
+
+/// Something to be done for a volume.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Task {
+    /// Renew the token.
+    Renew,
+    /// Look whether the token was unwrapped.
+    LookUnwrapped,
+    /// Say that the token ends by its explicit max TTL.
+    GiveNotice,
+    /// Do what is owed at Vault.
+    Pay,
+    /// Forget the volume: its token expired long since.
+    Forget,
+}
+
+/// The next task of a volume and its time, in milliseconds on `CLOCK_BOOTTIME`. `noticed`: its end
+/// was said. Volumes that are only delivered have none: they are settled first.
+pub(super) fn next(record: &Record, rules: &Lifecycle, noticed: bool) -> Option<(u64, Task)> {
+    match record.state {
+        State::Delivered => None,
+        State::Attached => [
+            renewal(record, rules).map(|at| (at, Task::Renew)),
+            look(record, rules).map(|at| (at, Task::LookUnwrapped)),
+            notice(record)
+                .filter(|_| !noticed)
+                .map(|at| (at, Task::GiveNotice)),
+        ]
+        .into_iter()
+        .flatten()
+        .min(),
+        State::Ended if record.owed.is_empty() => Some((0, Task::Forget)),
+        State::Ended => Some(payment(record, rules).min((forget(record), Task::Forget))),
+    }
+}
+
+/// A third of the TTL after the last renewal, give or take a quarter of that third, so that the
+/// tokens of pods that started together are not renewed together. The same for a volume each time:
+/// a restart of the agent renews nothing early.
+fn renewal(record: &Record, rules: &Lifecycle) -> Option<u64> {
+    if record.accessor.is_none()
+        || record.lost
+        || record.unmanaged.is_some()
+        || !record.wishes.renew
+    {
+        return None;
+    }
+    let since = record.renewed.unwrap_or(record.created);
+    let third = match record.ttl_ms {
+        Some(ttl) => ttl / 3,
+        None => millis(LEARN_TTL),
+    };
+    let at = since.boottime + jittered(third, record.id.as_bytes()[0]);
+    let too_old = rules
+        .max_age
+        .is_some_and(|age| at >= record.created.after(age).boottime);
+    (!too_old).then_some(at)
+}
+
+/// Three quarters to five quarters of a time, by a volume's own random byte.
+fn jittered(time: u64, random: u8) -> u64 {
+    time * 3 / 4 + time / 2 * u64::from(random) / 255
+}
+
+/// Nine tenths of the wrap TTL: after its end "unwrapped" and "expired" look the same.
+fn look(record: &Record, rules: &Lifecycle) -> Option<u64> {
+    let wrapping = record.wrapping.as_ref()?;
+    if rules.watch_unwrap == WatchUnwrap::Off || wrapping.unwrapped.is_some() {
+        return None;
+    }
+    let ttl = millis(wrapping.ends.since(record.created));
+    Some(record.created.boottime + ttl * 9 / 10)
+}
+
+fn notice(record: &Record) -> Option<u64> {
+    let ends = record
+        .ends
+        .filter(|_| record.wishes.renew && !record.lost)?;
+    let before = NOTICE.min(ends.since(record.created) / 3);
+    Some(ends.before(before).boottime)
+}
+
+fn payment(record: &Record, rules: &Lifecycle) -> (u64, Task) {
+    let delay = match record.ended {
+        Some(ended) if ended.by_absence => rules.revoke_delay.max(ABSENCE_GRACE),
+        _ => rules.revoke_delay,
+    };
+    let ended = record.ended.map_or(record.created, |ended| ended.at);
+    (ended.after(delay).boottime, Task::Pay)
+}
+
+/// A full TTL after the token's expiry nothing can be owed for it any more.
+fn forget(record: &Record) -> u64 {
+    let ended = record.ended.map_or(record.created, |ended| ended.at);
+    let over = match (record.expires, record.ttl_ms) {
+        (Some(expires), Some(ttl)) => expires.after(Duration::from_millis(ttl)),
+        _ => ended.after(LONGEST_LEASE),
+    };
+    over.max(ended).boottime
+}
+
+/// When a retry is due after so many failures: 1 s doubling to 5 min.
+pub(super) fn retry(now: Moment, failures: u32) -> u64 {
+    now.boottime + (1000_u64 << failures.min(9)).min(300_000)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::RateLimit;
+    use crate::volumes::record::tests::attached;
+    use crate::volumes::{Debt, Wrapping};
+    use secrecy::SecretString;
+
+    const RULES: Lifecycle = Lifecycle {
+        revoke: true,
+        revoke_delay: Duration::ZERO,
+        max_age: None,
+        watch_unwrap: WatchUnwrap::Say,
+        max_rate: RateLimit {
+            interval: Duration::ZERO,
+            burst: 1,
+        },
+    };
+    const MADE: u64 = 3_600_000;
+    const MINUTE: u64 = 60_000;
+
+    fn wrapped() -> Record {
+        let record = attached(0);
+        Record {
+            wrapping: Some(Wrapping {
+                accessor: SecretString::from("wrapping-accessor").into(),
+                ends: record.created.after(Duration::from_secs(300)),
+                unwrapped: None,
+            }),
+            ..record
+        }
+    }
+
+    #[test]
+    fn a_token_is_renewed_at_a_jittered_third_of_its_ttl() {
+        for (byte, minutes) in [(0, 15), (255, 25)] {
+            let at = MADE + minutes * MINUTE;
+            assert_eq!(
+                next(&attached(byte), &RULES, false),
+                Some((at, Task::Renew))
+            );
+        }
+        let renewed = Record {
+            renewed: Some(attached(0).created.after(Duration::from_secs(3000))),
+            ..attached(0)
+        };
+        let at = MADE + 50 * MINUTE + 15 * MINUTE;
+        assert_eq!(next(&renewed, &RULES, false), Some((at, Task::Renew)));
+    }
+
+    #[test]
+    fn what_is_not_renewed() {
+        let mut unwilling = attached(0);
+        unwilling.wishes.renew = false;
+        let old = Lifecycle {
+            max_age: Some(Duration::from_secs(600)),
+            ..RULES
+        };
+        for (record, rules) in [
+            (
+                Record {
+                    accessor: None,
+                    ..attached(0)
+                },
+                &RULES,
+            ),
+            (
+                Record {
+                    lost: true,
+                    ..attached(0)
+                },
+                &RULES,
+            ),
+            (
+                Record {
+                    unmanaged: Some("batch".into()),
+                    ..attached(0)
+                },
+                &RULES,
+            ),
+            (unwilling, &RULES),
+            (attached(0), &old),
+            (
+                Record {
+                    state: State::Delivered,
+                    ..attached(0)
+                },
+                &RULES,
+            ),
+        ] {
+            assert_eq!(next(&record, rules, false), None, "{record:?}");
+        }
+    }
+
+    #[test]
+    fn an_unknown_ttl_is_learnt_soon() {
+        let record = Record {
+            ttl_ms: None,
+            ..attached(0)
+        };
+        assert_eq!(
+            next(&record, &RULES, false),
+            Some((MADE + 45_000, Task::Renew))
+        );
+    }
+
+    #[test]
+    fn a_wrapping_token_is_looked_at_once_before_its_end() {
+        let at = MADE + 270_000;
+        assert_eq!(
+            next(&wrapped(), &RULES, false),
+            Some((at, Task::LookUnwrapped))
+        );
+        let off = Lifecycle {
+            watch_unwrap: WatchUnwrap::Off,
+            ..RULES
+        };
+        assert_eq!(next(&wrapped(), &off, false).unwrap().1, Task::Renew);
+        let mut looked = wrapped();
+        looked.wrapping.as_mut().unwrap().unwrapped = Some(true);
+        assert_eq!(next(&looked, &RULES, false).unwrap().1, Task::Renew);
+    }
+
+    #[test]
+    fn an_end_is_said_a_day_or_a_third_of_the_life_before() {
+        let ends = |hours: u64| Record {
+            ends: Some(attached(0).created.after(Duration::from_secs(hours * 3600))),
+            accessor: None,
+            ..attached(0)
+        };
+        let hour = 60 * MINUTE;
+        assert_eq!(
+            next(&ends(3), &RULES, false),
+            Some((MADE + 2 * hour, Task::GiveNotice))
+        );
+        assert_eq!(
+            next(&ends(720), &RULES, false),
+            Some((MADE + 696 * hour, Task::GiveNotice))
+        );
+        assert_eq!(next(&ends(3), &RULES, true), None);
+    }
+
+    #[test]
+    fn what_is_owed_is_paid_and_at_last_forgotten() {
+        let mut record = wrapped();
+        record.end(record.created, false, true);
+        assert_eq!(record.owed, [Debt::RevokeWrapping, Debt::Revoke]);
+        assert_eq!(next(&record, &RULES, false), Some((MADE, Task::Pay)));
+        let later = Lifecycle {
+            revoke_delay: Duration::from_secs(30),
+            ..RULES
+        };
+        assert_eq!(
+            next(&record, &later, false),
+            Some((MADE + 30_000, Task::Pay))
+        );
+        record.end(record.created, true, true);
+        assert_eq!(
+            next(&record, &RULES, false),
+            Some((MADE + 60_000, Task::Pay))
+        );
+        assert_eq!(forget(&record), MADE + 120 * MINUTE);
+        record.end(record.created, false, false);
+        assert_eq!(next(&record, &RULES, false), Some((0, Task::Forget)));
+        record.wishes.revoke = false;
+        record.end(record.created, false, true);
+        assert!(record.owed.is_empty());
+    }
+
+    #[test]
+    fn retries_grow_to_five_minutes() {
+        let now = Moment {
+            boottime: 0,
+            wall: 0,
+        };
+        let waits: Vec<_> = [0, 1, 2, 8, 9, 60]
+            .map(|failures| retry(now, failures))
+            .into();
+        assert_eq!(waits, [1000, 2000, 4000, 256_000, 300_000, 300_000]);
+    }
+}

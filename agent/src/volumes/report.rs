@@ -1,0 +1,111 @@
+//! What there is to say of all volumes together.
+
+use super::record::{Record, State};
+use super::registry::{Registry, Volumes};
+use crate::clock;
+use serde::Serialize;
+use std::time::Duration;
+
+/// An attached volume that the mount table has not shown by now is in another namespace.
+const SEEN_BY_NOW: Duration = Duration::from_secs(15);
+
+/// How many volumes there are in which state.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Counts {
+    /// Delivered or attached.
+    pub live: usize,
+    /// Of these, with a token that Vault does not know any more.
+    pub lost: usize,
+    /// Of these, with a token that is not kept alive.
+    pub unmanaged: usize,
+    /// Wrapped tokens that nobody unwrapped in time.
+    pub never_unwrapped: usize,
+    /// Ended, with something still owed.
+    pub owed: usize,
+    /// Mounted, but unknown to the agent.
+    pub strangers: usize,
+}
+
+impl Volumes {
+    /// How many volumes there are.
+    #[must_use]
+    pub fn counts(&self) -> Counts {
+        let registry = self.lock();
+        let mut counts = Counts {
+            strangers: registry.strangers,
+            ..Counts::default()
+        };
+        for record in registry.known.values().map(|known| &known.record) {
+            if record.state == State::Ended {
+                counts.owed += 1;
+                continue;
+            }
+            counts.live += 1;
+            counts.lost += usize::from(record.lost);
+            counts.unmanaged += usize::from(record.unmanaged.is_some());
+            counts.never_unwrapped += usize::from(never_unwrapped(record));
+        }
+        counts
+    }
+
+    /// What is wrong with the volumes as a whole, and what to do: each a line. Any makes the agent
+    /// degraded, though it serves.
+    #[must_use]
+    pub fn concerns(&self) -> Vec<String> {
+        let mut concerns = Vec::new();
+        let registry = self.lock();
+        if let Some(why) = &registry.held {
+            concerns.push(format!(
+                "all revocations are held: {why}; `vaulttmpfs revocations release` lets them go on"
+            ));
+        }
+        let unseen = registry.unseen();
+        if unseen > 0 {
+            concerns.push(format!(
+                "{unseen} volumes are mounted where this agent cannot see them: does its mount namespace get the kubelet's mounts? Only unmount calls end such volumes"
+            ));
+        }
+        if registry.strangers > 0 {
+            concerns.push(format!(
+                "{} mounted volumes are not in the journal: was the state directory lost? `vaulttmpfs adopt` takes them up",
+                registry.strangers
+            ));
+        }
+        if !registry.unwritten.is_empty() {
+            concerns.push(format!(
+                "the journal cannot be written for {} volumes: is the disk of the state directory full?",
+                registry.unwritten.len()
+            ));
+        }
+        concerns
+    }
+}
+
+impl Registry {
+    /// Volumes that have not ended.
+    pub(super) fn live_count(&self) -> usize {
+        let live = |record: &Record| record.state != State::Ended;
+        self.known
+            .values()
+            .filter(|known| live(&known.record))
+            .count()
+    }
+
+    fn unseen(&self) -> usize {
+        let now = clock::boottime_ms();
+        let long_ago = |record: &Record| record.created.boottime + clock::millis(SEEN_BY_NOW) < now;
+        self.known
+            .values()
+            .map(|known| &known.record)
+            .filter(|record| record.state == State::Attached && !record.seen && long_ago(record))
+            .count()
+    }
+}
+
+fn never_unwrapped(record: &Record) -> bool {
+    let unwrapped = record
+        .wrapping
+        .as_ref()
+        .and_then(|wrapping| wrapping.unwrapped);
+    unwrapped == Some(false)
+}
