@@ -4,7 +4,7 @@ use crate::clock::{self, Moment};
 use crate::config::Settings;
 use crate::failure::{Failure, Reason};
 use crate::files::{self, Credential, DeliveredFiles};
-use crate::options::{self, Delivery, VolumeRequest};
+use crate::options::{self, Delivery, TokenRequest, VolumeRequest};
 use crate::vault::session::CreateError;
 use crate::vault::{CreateToken, Minted, Role, Roles, Session, Standing, VaultError};
 use crate::volumes::{Accessor, Kind, Origin, Record, State, Volumes, Wrapping};
@@ -187,14 +187,11 @@ impl Attempt<'_> {
             Arc::clone(&self.mounter.session),
             Arc::clone(&self.mounter.volumes),
         );
-        let (name, id) = (self.request.token.role.clone(), self.id);
+        let (token, id) = (self.request.token.clone(), self.id);
         tokio::spawn(async move {
-            match roles.get(&name, &session).await {
-                Ok(role) => {
-                    if let Some(why) = role.unmanaged_because() {
-                        volumes.unmanaged(id, why);
-                    }
-                }
+            let name = &token.role;
+            match roles.get(name, &session).await {
+                Ok(role) => volumes.note(id, |record| learn(record, &token, &role)),
                 Err(error) => tracing::debug!("role {name} could not be read: {error}"),
             }
         });
@@ -307,10 +304,8 @@ impl Attempt<'_> {
     ) -> Record {
         let now = Moment::now();
         let token = &self.request.token;
-        let made = Made::of(minted, now, self.lifetime(role));
-        let by_role = role.and_then(Role::unmanaged_because).map(str::to_owned);
-        let max_ttl = [token.max_ttl, role.and_then(Role::max_ttl)];
-        Record {
+        let made = Made::of(minted, now);
+        let mut record = Record {
             format: crate::volumes::FORMAT,
             kind: Kind::Token,
             id: self.id,
@@ -324,14 +319,10 @@ impl Attempt<'_> {
             created: now,
             ttl_ms: made.ttl.map(clock::millis),
             expires: made.ttl.map(|ttl| now.after(ttl)),
-            ends: max_ttl
-                .into_iter()
-                .flatten()
-                .min()
-                .map(|max| now.after(max)),
+            ends: token.max_ttl.map(|max| now.after(max)),
             renewed: None,
             wrapping: made.wrapping,
-            unmanaged: made.unmanaged.or(by_role),
+            unmanaged: made.unmanaged,
             lost: false,
             seen: false,
             attach_by: self.attach_by,
@@ -341,14 +332,11 @@ impl Attempt<'_> {
                 cluster_id: cluster_id.to_owned(),
                 ..self.mounter.volumes.origin().clone()
             },
+        };
+        if let Some(role) = role {
+            learn(&mut record, token, role);
         }
-    }
-
-    /// How long a token of this role lives unrenewed, as far as can be said before it is unwrapped.
-    fn lifetime(&self, role: Option<&Role>) -> Option<Duration> {
-        let token = &self.request.token;
-        let lifetime = token.ttl.or_else(|| role.and_then(Role::period))?;
-        Some(lifetime.min(token.max_ttl.unwrap_or(lifetime)))
+        record
     }
 
     fn answer(&self, minted: &Minted) -> Result<VolumeAnswer<'static>, Failure> {
@@ -403,6 +391,20 @@ fn refused(policy: &str, why: &str) -> Failure {
     Failure::new(Reason::PolicyRefused, message)
 }
 
+/// What a role tells of its token's life, before the first renewal does.
+fn learn(record: &mut Record, token: &TokenRequest, role: &Role) {
+    let max_ttl = [token.max_ttl, role.max_ttl()].into_iter().flatten().min();
+    record.ends = max_ttl.map(|max| record.created.after(max));
+    if let Some(why) = role.unmanaged_because() {
+        record.unmanaged.get_or_insert_with(|| why.to_owned());
+    }
+    if let (None, Some(ttl)) = (record.ttl_ms, token.ttl.or_else(|| role.period())) {
+        let ttl = max_ttl.map_or(ttl, |max| ttl.min(max));
+        record.ttl_ms = Some(clock::millis(ttl));
+        record.expires = Some(record.renewed.unwrap_or(record.created).after(ttl));
+    }
+}
+
 /// What Vault's answer says of a token's life.
 struct Made {
     accessor: Option<Accessor>,
@@ -412,8 +414,7 @@ struct Made {
 }
 
 impl Made {
-    /// `lifetime`: what is known of a token that is still wrapped.
-    fn of(minted: &Minted, now: Moment, lifetime: Option<Duration>) -> Self {
+    fn of(minted: &Minted, now: Moment) -> Self {
         let (accessor, wrapping, ttl, renewable) = match minted {
             Minted::Wrapped {
                 ttl,
@@ -426,7 +427,7 @@ impl Made {
                     ends: now.after(Duration::from_secs(*ttl)),
                     unwrapped: None,
                 };
-                (wrapped_accessor, Some(wrapping), lifetime, true)
+                (wrapped_accessor, Some(wrapping), None, true)
             }
             Minted::Unwrapped {
                 accessor,

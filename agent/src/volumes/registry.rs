@@ -207,9 +207,9 @@ impl Volumes {
         self.write(&mut registry, id).map(|()| Attached::Taken)
     }
 
-    /// A volume's token turns out to be one that cannot be kept alive and ended.
-    pub fn unmanaged(&self, id: VolumeId, why: &str) {
-        self.change(id, |record| record.unmanaged = Some(why.to_owned()));
+    /// Something of a volume's token has become known only after it was made.
+    pub fn note(&self, id: VolumeId, note: impl FnOnce(&mut Record)) {
+        self.change(id, note);
     }
 
     /// The kubelet has had a directory unmounted.
