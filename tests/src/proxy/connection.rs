@@ -28,7 +28,9 @@ pub(super) fn serve(connection: TcpStream, shared: &Arc<Shared>) -> io::Result<(
     let mut stream = BufReader::new(StreamOwned::new(tls, connection));
     while let Some(request) = read_request(&mut stream)? {
         let fault = shared.take(&format!("{} {}", request.method, request.path));
-        if !answer(&mut stream, shared, &request, fault)? {
+        let answered = answer(&mut stream, shared, &request, fault);
+        shared.done();
+        if !answered? {
             // Without a TLS close: a server that dies does not say goodbye either.
             return stream.get_ref().sock.shutdown(std::net::Shutdown::Both);
         }

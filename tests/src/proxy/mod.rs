@@ -30,6 +30,9 @@ struct Shared {
     faults: Mutex<Vec<Order>>,
     seen: Mutex<Vec<String>>,
     accepted: AtomicUsize,
+    /// Requests being answered now, and the most there ever were.
+    busy: AtomicUsize,
+    busiest: AtomicUsize,
     closing: AtomicBool,
     open: Mutex<Vec<TcpStream>>,
 }
@@ -60,6 +63,8 @@ impl Proxy {
             faults: Mutex::default(),
             seen: Mutex::default(),
             accepted: AtomicUsize::new(0),
+            busy: AtomicUsize::new(0),
+            busiest: AtomicUsize::new(0),
             closing: AtomicBool::new(false),
             open: Mutex::default(),
         });
@@ -115,6 +120,12 @@ impl Proxy {
         self.shared.seen.lock().unwrap().clone()
     }
 
+    /// How many requests were being answered at the same time, at most.
+    #[must_use]
+    pub fn busiest(&self) -> usize {
+        self.shared.busiest.load(Ordering::SeqCst)
+    }
+
     /// How many connections were ever made to it.
     #[must_use]
     pub fn connections(&self) -> usize {
@@ -134,6 +145,8 @@ impl Drop for Proxy {
 impl Shared {
     /// Notes a request, and says what is wrong with it.
     fn take(&self, request: &str) -> Option<Fault> {
+        let busy = self.busy.fetch_add(1, Ordering::SeqCst) + 1;
+        self.busiest.fetch_max(busy, Ordering::SeqCst);
         self.seen.lock().unwrap().push(request.to_owned());
         let mut faults = self.faults.lock().unwrap();
         let order = faults
@@ -141,6 +154,11 @@ impl Shared {
             .find(|order| order.left > 0 && request.starts_with(&order.request))?;
         order.left -= 1;
         Some(order.fault.clone())
+    }
+
+    /// The request is answered, however.
+    fn done(&self) {
+        self.busy.fetch_sub(1, Ordering::SeqCst);
     }
 }
 

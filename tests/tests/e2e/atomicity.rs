@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
-use vaulttmpfs_tests::{Lab, Pod, Volume};
+use vaulttmpfs_tests::{Lab, Pod, Volume, text};
 
 /// A small generator of numbers (SplitMix64), so that a run can be repeated from its seed.
 struct Numbers(u64);
@@ -117,4 +117,73 @@ fn a_driver_killed_at_a_random_moment_leaves_all_or_nothing() {
 #[ignore = "long"]
 fn a_driver_killed_at_very_many_random_moments_leaves_all_or_nothing() {
     kill_at_random_moments(1000);
+}
+
+/// Mounts one volume after the other while the agent is killed again and again.
+fn kill_the_agent_at_random_moments(mounts: usize) {
+    let mut lab = Lab::start();
+    let seed = u64::from(std::process::id());
+    let mut numbers = Numbers(seed);
+    let pods: Vec<Volume> = (0..mounts)
+        .map(|_| lab.kubelet.volume(&Pod::new("web-0"), "vault"))
+        .collect();
+    let (kubelet, options) = (lab.kubelet.clone(), lab.options());
+    let mut kills = 0;
+    let outcomes: Vec<_> = std::thread::scope(|scope| {
+        let mounts = scope.spawn(|| {
+            pods.iter()
+                .map(|pod| kubelet.mount(pod, &options))
+                .collect()
+        });
+        while !mounts.is_finished() {
+            std::thread::sleep(Duration::from_micros(numbers.next() % 60_000));
+            lab.agent.kill();
+            lab.agent.start();
+            kills += 1;
+        }
+        mounts.join().unwrap()
+    });
+    lab.agent.wait_until_ready();
+    assert!(
+        kills > mounts / 20,
+        "{kills} kills in {mounts} mounts, seed {seed}"
+    );
+    let good: Vec<_> = pods
+        .iter()
+        .zip(outcomes)
+        .filter(|(_, one)| one.status == "Success")
+        .collect();
+    assert!(
+        good.len() > mounts / 4,
+        "{} of {mounts} mounts beside {kills} kills",
+        good.len()
+    );
+    assert_eq!(
+        lab.node.volumes().len(),
+        good.len(),
+        "a failure leaves nothing mounted"
+    );
+    let journal = lab.node.journal();
+    for (volume, _) in &good {
+        let accessor = text(&volume.read_json("vault-token.json")["wrapped_accessor"]);
+        assert!(
+            journal.contains(&accessor),
+            "seed {seed}: a volume that the agent forgot"
+        );
+        assert_eq!(lab.unwrap(volume).read("secret/app").status, 200);
+    }
+    let known = lab.agent.volumes();
+    let attached = known.iter().filter(|volume| volume["state"] == "attached");
+    assert_eq!(attached.count(), good.len(), "{known:?}");
+}
+
+#[test]
+fn an_agent_killed_at_random_moments_forgets_no_volume() {
+    kill_the_agent_at_random_moments(60);
+}
+
+#[test]
+#[ignore = "long"]
+fn an_agent_killed_at_very_many_random_moments_forgets_no_volume() {
+    kill_the_agent_at_random_moments(1000);
 }

@@ -4,7 +4,7 @@
 use serde_json::json;
 use std::os::unix::net::UnixListener;
 use std::time::Duration;
-use vaulttmpfs_tests::{Authority, Fault, Lab, Pod, Proxy, Role, eventually};
+use vaulttmpfs_tests::{Authority, Fault, Lab, Options, Pod, Proxy, Role, eventually};
 
 const CREATE: &str = "POST /v1/auth/token/create";
 
@@ -169,6 +169,132 @@ fn what_may_have_made_a_token_is_not_repeated() {
         lab.proxy().heal();
     }
     assert_eq!(lab.living(), 0);
+}
+
+#[test]
+fn what_only_reads_is_repeated_after_any_failure() {
+    let lab = Lab::builder()
+        .proxied()
+        .role(Role::new("jobs", &json!({})))
+        .start();
+    let options = Options::new(&[("vault/role", "jobs")]);
+    for fault in [
+        Fault::error(500, "internal error"),
+        Fault::page(502),
+        Fault::HangUp,
+    ] {
+        lab.proxy().order(1, "GET /v1/auth/token/roles/jobs", fault);
+    }
+    // Without policies the role must be read before the create; it is, at the third mount at last.
+    let volume = lab.kubelet.volume(&Pod::new("web-0"), "v");
+    eventually("the role to be read", || {
+        let outcome = lab.kubelet.mount(&volume, &options);
+        (outcome.status == "Success").then_some(())
+    });
+    assert_eq!(lab.proxy().count(CREATE), 1);
+    let reads = lab.proxy().count("GET /v1/auth/token/roles/jobs");
+    assert!(reads >= 4, "three failed, then one went well: {reads}");
+}
+
+#[test]
+fn a_standbys_redirect_is_followed_once() {
+    let lab = Lab::builder()
+        .proxied()
+        .set("VAULTTMPFS_REDIRECT_HOSTS", "localhost")
+        .start();
+    let path = "/v1/auth/token/create/applications";
+    let here = format!("{}{path}", lab.vault.address());
+    for location in [here.clone(), here.replace("127.0.0.1", "localhost")] {
+        lab.proxy().order(1, CREATE, Fault::redirect(&location));
+        let volume = lab.mounted(&lab.options());
+        assert_eq!(lab.vault.root().accessors_of_pod(&volume.pod.uid).len(), 1);
+        lab.kubelet.unmount(&volume).assert_success();
+    }
+    let before = lab.proxy().count(CREATE);
+    let round = format!("{}{path}", lab.proxy().address());
+    for location in [round, here.replace("https", "http")] {
+        lab.proxy().always(CREATE, Fault::redirect(&location));
+        lab.assert_refused(&lab.options(), &["redirect"]);
+        lab.proxy().heal();
+    }
+    assert!(
+        lab.proxy().count(CREATE) <= before + 3,
+        "once, not round and round"
+    );
+}
+
+#[test]
+fn the_name_in_the_certificate_counts() {
+    let mut lab = Lab::builder().without_agent().start();
+    for (name, serves) in [("other.test", false), ("vault.test", true)] {
+        let settings = &mut lab.agent.settings;
+        settings.insert("VAULT_TLS_SERVER_NAME".to_owned(), name.to_owned());
+        lab.agent.start();
+        lab.agent.wait_until_serving();
+        if serves {
+            lab.agent.wait_until_ready();
+            let _ = lab.mounted(&lab.options());
+        } else {
+            lab.assert_refused(&lab.options(), &["certificate", "other.test"]);
+        }
+        lab.agent.kill();
+    }
+}
+
+#[test]
+fn verification_can_be_turned_off_by_saying_so_only() {
+    let mut lab = Lab::builder().without_agent().start();
+    let stranger = Proxy::start_as(&lab.vault, &Authority::new());
+    for (value, serves) in [("", false), ("false", false), ("no", false), ("true", true)] {
+        let settings = &mut lab.agent.settings;
+        settings.insert("VAULT_ADDR".to_owned(), stranger.address());
+        settings.insert("VAULT_SKIP_VERIFY".to_owned(), value.to_owned());
+        lab.agent.start();
+        lab.agent.wait_until_serving();
+        let volume = lab.kubelet.volume(&Pod::new("web-0"), "v");
+        if serves {
+            lab.agent.wait_until_ready();
+            lab.kubelet.mount(&volume, &lab.options()).assert_success();
+        } else {
+            lab.kubelet
+                .mount(&volume, &lab.options())
+                .assert_failure(&[]);
+            assert_eq!(
+                stranger.requests(),
+                [""; 0],
+                "nothing was said to a stranger: {value:?}"
+            );
+        }
+        lab.agent.kill();
+    }
+}
+
+#[test]
+fn a_journal_that_cannot_be_written_means_no_volume() {
+    let lab = Lab::start();
+    let set_mode = |bits| {
+        let script = format!(
+            "find {} -type d -exec chmod {bits} {{}} +",
+            lab.node.path("state").display()
+        );
+        let status = std::process::Command::new("sh")
+            .args(["-c", &script])
+            .status();
+        assert!(status.unwrap().success());
+    };
+    set_mode("500");
+    let volume = lab.kubelet.volume(&Pod::new("web-0"), "v");
+    lab.kubelet
+        .mount(&volume, &lab.options())
+        .assert_failure(&["journal"]);
+    assert_eq!(lab.node.volumes(), []);
+    // Vault made a token before the journal turned out to be shut: the agent keeps it in mind, and
+    // writes it down as soon as it can.
+    assert_eq!(lab.living(), 1);
+    assert_eq!(lab.agent.get("/v1/status")["volumes"]["owed"], 1);
+    set_mode("700");
+    lab.assert_nothing_left();
+    let _ = lab.mounted(&lab.options());
 }
 
 #[test]
