@@ -1,6 +1,5 @@
 //! The log: what this program says, to standard error.
 
-use std::io::IsTerminal;
 use tracing::Level;
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::prelude::*;
@@ -10,7 +9,7 @@ use tracing_subscriber::prelude::*;
 pub fn start() {
     let lines = tracing_subscriber::fmt::layer()
         .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal())
+        .with_ansi(false)
         .with_target(false);
     tracing_subscriber::registry()
         .with(lines.with_filter(Targets::new().with_target("vaulttmpfs", Level::INFO)))

@@ -1,14 +1,14 @@
 //! One mount: from a pod's options to the files of its volume.
 
 use crate::clock::{self, Moment};
-use crate::config::Settings;
+use crate::config::{CaError, Settings};
 use crate::failure::{Failure, Reason};
 use crate::files::{self, Credential, DeliveredFiles};
-use crate::options::{self, Delivery, TokenRequest, VolumeRequest};
-use crate::vault::session::CreateError;
+use crate::options::{self, Delivery, MAX_POLICIES, TokenRequest, VolumeRequest};
+use crate::vault::session::{CreateError, Live};
 use crate::vault::{CreateToken, Minted, Role, Roles, Session, Standing, VaultError};
 use crate::volumes::{Accessor, Kind, Origin, Record, State, Volumes, Wrapping};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::time::Instant;
 use vaulttmpfs_api::{MountRequest, VolumeAnswer, VolumeId};
@@ -22,7 +22,7 @@ const RESERVE: Duration = Duration::from_millis(500);
 /// Makes volumes.
 pub struct Mounter {
     settings: Settings,
-    delivered: DeliveredFiles,
+    delivered: Mutex<Arc<DeliveredFiles>>,
     session: Arc<Session>,
     roles: Arc<Roles>,
     volumes: Arc<Volumes>,
@@ -48,7 +48,7 @@ impl Mounter {
     ) -> Self {
         Self {
             settings,
-            delivered,
+            delivered: Mutex::new(Arc::new(delivered)),
             session,
             roles: Arc::default(),
             volumes,
@@ -57,13 +57,32 @@ impl Mounter {
 
     /// Reads the default role before the first mount needs it, as soon as Vault can be asked.
     pub async fn warm(&self) {
-        loop {
-            if self.session.live().await.is_ok() {
-                self.roles
-                    .refresh(&self.settings.pod_defaults.role, &self.session);
-                return;
-            }
-        }
+        self.session.until_ready().await;
+        self.roles
+            .refresh(&self.settings.pod_defaults.role, &self.session);
+    }
+
+    /// Reads the files that pods get beside their token anew. One that cannot be read changes
+    /// nothing.
+    ///
+    /// # Errors
+    /// The file and what is wrong with it.
+    pub fn refresh(&self) -> Result<(), CaError> {
+        let delivered = Arc::new(self.settings.delivered.files()?);
+        *self
+            .delivered
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = delivered;
+        Ok(())
+    }
+
+    fn delivered(&self) -> Arc<DeliveredFiles> {
+        Arc::clone(
+            &self
+                .delivered
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner),
+        )
     }
 
     /// When a mount must be over whose caller has this much time left.
@@ -106,11 +125,14 @@ impl Mounter {
             attach_by,
             deadline,
         };
-        let answer = attempt.run().await;
-        if answer.is_err() {
-            self.volumes.failed(id);
-        }
-        answer
+        attempt.run().await
+    }
+}
+
+impl Drop for Attempt<'_> {
+    /// Also where it panicked: the directory is free again.
+    fn drop(&mut self) {
+        self.mounter.volumes.over(self.id);
     }
 }
 
@@ -121,11 +143,14 @@ impl Attempt<'_> {
         let live = tokio::time::timeout_at(self.deadline, session.live())
             .await
             .map_err(|_| self.too_late())??;
-        let role = tokio::time::timeout_at(self.deadline, self.role())
+        let role = tokio::time::timeout_at(self.deadline, self.role(&live))
             .await
             .map_err(|_| self.too_late())??;
         let policies = self.policies(role.as_deref())?;
-        if let Some(own) = policies.iter().find(|policy| live.is_own_policy(policy)) {
+        if let Some(own) = policies
+            .iter()
+            .find(|policy| live.generator.is_own_policy(policy))
+        {
             return Err(refused(own, "it is the generator token's own"));
         }
         let create = CreateToken {
@@ -146,31 +171,44 @@ impl Attempt<'_> {
             }
         };
         let record = self.record(&minted, policies, role.as_deref(), &live.health.cluster_id);
-        self.mounter.volumes.minted(record).map_err(journal)?;
+        let volumes = &self.mounter.volumes;
+        if !volumes.minted(record).map_err(journal)? {
+            let message =
+                "the directory was unmounted, or mounted anew, while Vault made the token";
+            return Err(Failure::new(Reason::Ended, message));
+        }
         if role.is_none() {
             self.note_role();
         }
         self.answer(&minted)
-            .inspect_err(|_| self.mounter.volumes.undelivered(self.id))
+            .inspect_err(|_| volumes.undelivered(self.id))
     }
 
     /// The token role, where the mount cannot do without knowing it. Elsewhere it is read behind
     /// the mount: one call to Vault a mount.
-    async fn role(&self) -> Result<Option<Arc<Role>>, Failure> {
+    async fn role(&self, live: &Live) -> Result<Option<Arc<Role>>, Failure> {
         let Mounter { roles, session, .. } = self.mounter;
         let token = &self.request.token;
         let name = &token.role;
-        if !token.policies.is_empty() && token.ttl.is_none() {
+        let what = if token.policies.is_empty() {
+            "the pod names no policies (option vault/policies), and the role's allowed_policies cannot be read"
+        } else if token.ttl.is_some() {
+            "the pod asks for a vault/ttl, and whether the role ignores it cannot be read"
+        } else if live.generator.has_identity() {
+            "the generator token has an identity, and whether the role hands it on to pods cannot be read"
+        } else {
             return Ok(roles.remembered(name, session));
+        };
+        let role = roles
+            .get(name, session)
+            .await
+            .map_err(|error| self.unreadable_role(what, &error))?;
+        if live.generator.has_identity() && !role.is_orphan() {
+            let message = format!(
+                "role `{name}` gives tokens that are the generator token's children, with its identity and that one's policies: set orphan=true on the role, or use a generator token without an identity"
+            );
+            return Err(Failure::new(Reason::RoleUnusable, message));
         }
-        let role = roles.get(name, session).await.map_err(|error| {
-            let what = if token.policies.is_empty() {
-                "the pod names no policies (option vault/policies), and the role's allowed_policies cannot be read"
-            } else {
-                "the pod asks for a vault/ttl, and whether the role ignores it cannot be read"
-            };
-            self.unreadable_role(what, &error)
-        })?;
         if token.ttl.is_some() && role.period().is_some() {
             let message = format!(
                 "role `{name}` is periodic and would ignore vault/ttl: leave it out, or set vault/maxTTL, which such a role keeps"
@@ -234,6 +272,13 @@ impl Attempt<'_> {
             );
             return Err(Failure::new(Reason::RoleUnusable, message));
         }
+        if policies.len() > MAX_POLICIES {
+            let message = format!(
+                "role `{}` allows more than {MAX_POLICIES} policies: name the pod's in the option vault/policies",
+                token.role
+            );
+            return Err(Failure::new(Reason::RoleUnusable, message));
+        }
         if policies
             .iter()
             .any(|policy| policy.eq_ignore_ascii_case("root"))
@@ -244,17 +289,13 @@ impl Attempt<'_> {
     }
 
     /// What Vault's refusal of a create means for the pod.
-    async fn refusal(
-        &self,
-        live: &crate::vault::session::Live,
-        policies: &[String],
-        error: &VaultError,
-    ) -> Failure {
+    async fn refusal(&self, live: &Live, policies: &[String], error: &VaultError) -> Failure {
         let Mounter { session, roles, .. } = self.mounter;
         let role = &self.request.token.role;
         let policies = policies.join(",");
         if error.is_denied() {
-            if let Err(failure) = session.verify(live).await {
+            let verified = tokio::time::timeout_at(self.deadline, session.verify(live));
+            if let Ok(Err(failure)) = verified.await {
                 return failure;
             }
             let mut message = format!(
@@ -340,6 +381,11 @@ impl Attempt<'_> {
     }
 
     fn answer(&self, minted: &Minted) -> Result<VolumeAnswer<'static>, Failure> {
+        let wrapped = matches!(minted, Minted::Wrapped { .. });
+        if wrapped != matches!(self.request.token.delivery, Delivery::Wrapped { .. }) {
+            let message = "Vault made a token in another form than was asked for, which is revoked: does a proxy on the way drop or add the header X-Vault-Wrap-TTL?";
+            return Err(Failure::new(Reason::VaultFailed, message));
+        }
         let credential = match minted {
             Minted::Wrapped {
                 token,
@@ -361,7 +407,7 @@ impl Attempt<'_> {
             },
         };
         let (directory, files) =
-            files::render(&credential, &self.request.files, &self.mounter.delivered)
+            files::render(&credential, &self.request.files, &self.mounter.delivered())
                 .map_err(|error| Failure::new(Reason::VaultFailed, error.to_string()))?;
         Ok(VolumeAnswer {
             id: self.id,

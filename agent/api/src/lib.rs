@@ -31,7 +31,8 @@ pub const DEFAULT_SOCKET: &str = "/run/vaulttmpfs/agent.sock";
 /// The largest request body that the agent reads, in bytes.
 pub const MAX_REQUEST: usize = 64 * 1024;
 
-/// The largest answer body that the agent gives and the shim reads, in bytes.
+/// The largest answer to a mount that the agent gives and the shim reads, in bytes. Lists of volumes
+/// may be longer.
 pub const MAX_ANSWER: usize = 1024 * 1024;
 
 /// A volume's tmpfs has this and the volume's id as its source, which `/proc/self/mountinfo` shows:

@@ -31,7 +31,7 @@ pub fn run() -> Exit {
 }
 
 async fn serve(locations: &Locations, settings: Result<Settings, Failure>) -> Exit {
-    let Ok((mut terminate, mut interrupt)) = signals() else {
+    let Ok([mut terminate, mut interrupt, mut hangup]) = signals() else {
         tracing::error!("signals cannot be received");
         return Exit::Failed;
     };
@@ -42,8 +42,8 @@ async fn serve(locations: &Locations, settings: Result<Settings, Failure>) -> Ex
             return Exit::Unavailable;
         }
     };
-    let listener = match server::bind(&locations.socket) {
-        Ok(listener) => listener,
+    let (listener, _own_socket) = match server::bind(&locations.socket) {
+        Ok(bound) => bound,
         Err(error) => {
             tracing::error!("{} cannot be served: {error}", locations.socket.display());
             return Exit::Unavailable;
@@ -58,6 +58,7 @@ async fn serve(locations: &Locations, settings: Result<Settings, Failure>) -> Ex
         tokio::select! {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
+            _ = hangup.recv() => {}
         }
         tracing::info!("stopping: what was accepted is finished first");
     };
@@ -78,10 +79,6 @@ async fn serve(locations: &Locations, settings: Result<Settings, Failure>) -> Ex
     tokio::select! {
         () = server::run(listener, shutdown, Arc::clone(&agent)) => {}
         never = background => match never {},
-    }
-    // The socket's file is ours alone: a stale one would make a shim wait for nobody.
-    if let Err(error) = std::fs::remove_file(&locations.socket) {
-        tracing::debug!("{socket} cannot be removed: {error}");
     }
     Exit::Done
 }
@@ -110,7 +107,14 @@ fn assemble(
         session.address().to_owned(),
         settings.vault.namespace.clone(),
     );
-    let (journal, records) = Journal::open(&locations.state_dir, &here)?;
+    let (journal, records) = match Journal::open(&locations.state_dir, &here) {
+        Ok(open) => open,
+        Err(error @ JournalError::Held(..)) => return Err(error),
+        Err(error @ JournalError::Unusable(..)) => {
+            let failure = Failure::new(Reason::BadSettings, error.to_string());
+            return Ok(Agent::Misconfigured(failure));
+        }
+    };
     let volumes = Arc::new(Volumes::new(journal, records, here, &settings.lifecycle));
     let mounter = Arc::new(Mounter::new(
         settings,
@@ -125,9 +129,11 @@ fn assemble(
     })
 }
 
-fn signals() -> std::io::Result<(Signal, Signal)> {
-    Ok((
+fn signals() -> std::io::Result<[Signal; 3]> {
+    Ok([
         signal(SignalKind::terminate())?,
         signal(SignalKind::interrupt())?,
-    ))
+        // Of a terminal that closes.
+        signal(SignalKind::hangup())?,
+    ])
 }

@@ -36,6 +36,10 @@ pub struct Settings {
     pub vault: VaultSettings,
     /// The file with the generator token.
     pub generator_token_path: PathBuf,
+    /// The file is watched for changes: not where systemd hands a copy of it over.
+    pub watch_generator_token: bool,
+    /// A root token serves as generator token, too.
+    pub allow_root_token: bool,
     /// What holds where a pod says nothing.
     pub pod_defaults: PodDefaults,
     /// What a pod is told about Vault.
@@ -124,7 +128,7 @@ pub struct Delivered {
 }
 
 impl Delivered {
-    /// The content of the files beside the token's. Reads the CAs each time.
+    /// The content of the files beside the token's. Reads the CAs.
     pub fn files(&self) -> Result<DeliveredFiles, CaError> {
         if !self.extra_files {
             return Ok(DeliveredFiles::default());

@@ -10,7 +10,7 @@ use crate::files::VAULT_ADDR_FILE;
 use std::ffi::OsString;
 use std::fmt;
 use std::fs::File;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// One bad setting.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,10 +40,15 @@ pub fn locations(env: &impl Environment) -> Locations {
 }
 
 fn location(env: &impl Environment, variable: &Variable) -> PathBuf {
-    match spellings(env, variable).next() {
+    let named = match spellings(env, variable).next() {
         Some((table::SYSTEMD_STATE_DIR, list)) => first_of(list.into()),
         Some((_, path)) => path.into(),
-        None => PathBuf::from(variable.default),
+        None => PathBuf::new(),
+    };
+    if named.is_absolute() {
+        named
+    } else {
+        PathBuf::from(variable.default)
     }
 }
 
@@ -93,11 +98,15 @@ fn settings<E: Environment>(reader: &mut Reader<'_, E>) -> Option<Settings> {
     let delivered = delivered(reader, vault.as_ref());
     let pod_defaults = pod_defaults(reader);
     let generator_token_path = reader.value(&table::GENERATOR_TOKEN_PATH, values::path);
+    let allow_root_token = reader.value(&table::ALLOW_ROOT_TOKEN, values::boolean);
     let lifecycle = lifecycle(reader);
     let cluster = reader.value(&table::CLUSTER_NAME, values::name);
+    let generator_token_path = generator_token_path?;
     Some(Settings {
         vault: vault?,
-        generator_token_path: generator_token_path?,
+        watch_generator_token: !is_credential(reader.env, &generator_token_path),
+        generator_token_path,
+        allow_root_token: allow_root_token?,
         pod_defaults: pod_defaults?,
         delivered: delivered?,
         lifecycle: lifecycle?,
@@ -105,6 +114,12 @@ fn settings<E: Environment>(reader: &mut Reader<'_, E>) -> Option<Settings> {
         cluster,
         warnings: Vec::new(),
     })
+}
+
+/// Does systemd hand the file over? Its copy never changes while the agent runs.
+fn is_credential(env: &impl Environment, path: &Path) -> bool {
+    env.get(table::SYSTEMD_CREDENTIALS)
+        .is_some_and(|directory| !directory.is_empty() && path.starts_with(directory))
 }
 
 fn vault<E: Environment>(reader: &mut Reader<'_, E>) -> Option<VaultSettings> {

@@ -16,6 +16,9 @@ pub struct Variable {
 /// Set by systemd from a unit's `StateDirectory=`.
 pub const SYSTEMD_STATE_DIR: &str = "STATE_DIRECTORY";
 
+/// Set by systemd where a unit has `LoadCredential=`.
+pub const SYSTEMD_CREDENTIALS: &str = "CREDENTIALS_DIRECTORY";
+
 macro_rules! variables {
     ($($constant:ident: [$($name:expr),+], $default:expr, $about:literal;)+) => {
         $(
@@ -60,6 +63,8 @@ variables! {
         "The time that a pod has to unwrap its token, unless it says `vault/wrapTTL`.";
     GENERATOR_TOKEN_PATH: ["VAULTTMPFS_GENERATOR_TOKEN_PATH"], "/etc/kubernetes/vaulttoken",
         "The file with the generator token.";
+    ALLOW_ROOT_TOKEN: ["VAULTTMPFS_ALLOW_ROOT_TOKEN"], "false",
+        "`true`: a root token serves as generator token. For demonstrations only.";
     TOKEN_FILENAME: ["VAULTTMPFS_TOKEN_FILENAME"], "vault-token",
         "The name of a token's file, unless the pod says `vault/tokenFilename`.";
     ROLE: ["VAULTTMPFS_DEFAULT_ROLE_NAME", "VAULTTMPFS_ROLE_NAME"], "applications",

@@ -54,7 +54,8 @@ const DEFAULT_PERMISSIONS: u32 = 0o644;
 /// Kubernetes' own limit for names (RFC 1123 subdomains). Vault has none for a token's metadata.
 const MAX_NAME: usize = 253;
 
-const MAX_POLICIES: usize = 64;
+/// The most policies of one token.
+pub const MAX_POLICIES: usize = 64;
 const MAX_POLICY: usize = 128;
 
 /// The policy that may do everything.

@@ -17,6 +17,9 @@ use vaulttmpfs_api::VolumeId;
 /// A request's head, and the next one's, must be there in this time.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// When the agent stops, a connection without work in progress has this long to take its answer.
+const LAST_MOMENT: Duration = Duration::from_secs(3);
+
 /// A request's head is small: hyper's least buffer, in bytes.
 const HEAD_SIZE: usize = 8 * 1024;
 
@@ -56,12 +59,22 @@ pub(super) async fn serve(
         .max_buf_size(HEAD_SIZE)
         .serve_connection(TokioIo::new(stream), service);
     tokio::pin!(served);
+    let mut last_moment = Box::pin(tokio::time::sleep(Duration::MAX));
     loop {
         tokio::select! {
             // A broken connection is the caller's affair: nothing can be said to it any more.
             _ = &mut served => break,
             () = seat.give_way.notified() => break,
-            Ok(()) = stopping.changed() => served.as_mut().graceful_shutdown(),
+            Ok(()) = stopping.changed() => {
+                served.as_mut().graceful_shutdown();
+                last_moment.set(tokio::time::sleep(LAST_MOMENT));
+            }
+            () = &mut last_moment => {
+                if !seat.is_busy() {
+                    break;
+                }
+                last_moment.set(tokio::time::sleep(LAST_MOMENT));
+            }
         }
     }
 }

@@ -1,9 +1,10 @@
 //! The agent's socket: HTTP/1.1 over Unix, who may ask what, and how many at once.
 //!
-//! [`run`] accepts, [`places`] bounds the connections, [`peer`] tells who calls, [`router`] is the
+//! [`bind`] makes the socket, [`run`] accepts, [`places`] bounds the connections, [`peer`] tells who calls, [`router`] is the
 //! one table of paths, and each kind of request is a file: [`volumes`], [`status`].
 
 mod answer;
+mod bind;
 mod connection;
 mod peer;
 mod places;
@@ -12,14 +13,11 @@ mod router;
 mod status;
 mod volumes;
 
+pub use bind::{OwnSocket, bind};
 pub use status::Agent;
 
 use crate::server::places::Places;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use std::fs;
-use std::io;
-use std::os::unix::fs::{DirBuilderExt, FileTypeExt, PermissionsExt};
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::{UnixListener, UnixStream};
@@ -30,34 +28,6 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Descriptors that are not a caller's: Vault's connections, the journal, the log.
 const OWN_DESCRIPTORS: u64 = 128;
-
-/// Binds a socket of the agent's own, for root alone. One that a dead agent left is replaced; one
-/// that another agent serves is not.
-///
-/// # Errors
-/// The path and what is wrong with it.
-pub fn bind(path: &Path) -> io::Result<UnixListener> {
-    if let Some(directory) = path.parent() {
-        fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o755)
-            .create(directory)?;
-    }
-    if fs::symlink_metadata(path).is_ok_and(|found| found.file_type().is_socket()) {
-        if std::os::unix::net::UnixStream::connect(path).is_ok() {
-            let message = "another agent serves it: stop it first";
-            return Err(io::Error::new(io::ErrorKind::AddrInUse, message));
-        }
-        fs::remove_file(path)?;
-    }
-    // Nobody else may connect in the moment between bind and chmod.
-    let umask = nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o177));
-    let listener = UnixListener::bind(path);
-    nix::sys::stat::umask(umask);
-    let listener = listener?;
-    fs::set_permissions(path, fs::Permissions::from_mode(0o600))?;
-    Ok(listener)
-}
 
 /// Serves until `shutdown` is done, then finishes every connection that was accepted and every
 /// token that was asked for. Whoever has not yet been accepted waits for the next agent.
@@ -95,7 +65,10 @@ fn serve(
     let Ok(peer) = peer::Peer::of(&stream) else {
         return;
     };
-    let place = places.take(peer.is_root());
+    let Some(place) = places.take(peer.is_root()) else {
+        // The shim calls again when its connection ends without an answer.
+        return;
+    };
     let (agent, stopping, alive) = (Arc::clone(agent), stopping.clone(), alive.clone());
     tokio::spawn(connection::serve(
         stream, peer, place, agent, stopping, alive,

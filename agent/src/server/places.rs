@@ -1,5 +1,5 @@
-//! How many connections there are at once. When all places are taken, the connection goes that has
-//! said nothing for longest: a mount in progress never does, a silent crowd does.
+//! How many connections there are at once. When all places are taken, the oldest goes of those that
+//! have no work in progress: a mount never does, a silent crowd does.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -43,8 +43,9 @@ impl Places {
         }
     }
 
-    /// A place, at the cost of the longest silent connection where none is left.
-    pub(super) fn take(&self, root: bool) -> Arc<Seat> {
+    /// A place, at the cost of the oldest silent connection where none is left; nothing where all
+    /// have work in progress.
+    pub(super) fn take(&self, root: bool) -> Option<Arc<Seat>> {
         if root { &self.root } else { &self.others }.take()
     }
 }
@@ -57,7 +58,7 @@ impl Room {
         }
     }
 
-    fn take(&self) -> Arc<Seat> {
+    fn take(&self) -> Option<Arc<Seat>> {
         let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
         if taken.len() >= self.size {
             taken.retain(|seat| seat.strong_count() > 0);
@@ -65,8 +66,8 @@ impl Room {
         if taken.len() >= self.size {
             let silent = taken
                 .iter()
-                .position(|seat| seat.upgrade().is_none_or(|seat| !seat.is_busy()));
-            if let Some(seat) = silent.and_then(|index| taken.remove(index)?.upgrade()) {
+                .position(|seat| seat.upgrade().is_none_or(|seat| !seat.is_busy()))?;
+            if let Some(seat) = taken.remove(silent).and_then(|seat| seat.upgrade()) {
                 seat.give_way.notify_one();
             }
         }
@@ -75,7 +76,7 @@ impl Room {
             give_way: Notify::new(),
         });
         taken.push_back(Arc::downgrade(&seat));
-        seat
+        Some(seat)
     }
 }
 
@@ -85,7 +86,7 @@ impl Seat {
         Busy(Arc::clone(self))
     }
 
-    fn is_busy(&self) -> bool {
+    pub(super) fn is_busy(&self) -> bool {
         self.busy.load(Ordering::Relaxed) > 0
     }
 }
@@ -112,21 +113,25 @@ mod tests {
     #[test]
     fn the_longest_silent_gives_way() {
         let places = Places::new(4);
-        let seats: Vec<_> = (0..3).map(|_| places.take(true)).collect();
+        let seats: Vec<_> = (0..3).map(|_| places.take(true).unwrap()).collect();
         let working = seats[0].busy();
-        let late = places.take(true);
+        let late = places.take(true).unwrap();
         assert!(!must_go(&seats[0]), "it has work in progress");
         assert!(must_go(&seats[1]));
-        drop(working);
         drop(late);
+        let work: Vec<_> = [&seats[2], &places.take(true).unwrap()]
+            .map(|seat| (Arc::clone(seat), seat.busy()))
+            .into();
+        assert!(places.take(true).is_none(), "all have work in progress");
+        drop((work, working));
         assert!(!must_go(&seats[2]));
     }
 
     #[test]
     fn others_take_nothing_from_root() {
         let places = Places::new(8);
-        let mine = places.take(true);
-        let others: Vec<_> = (0..100).map(|_| places.take(false)).collect();
+        let mine = places.take(true).unwrap();
+        let others: Vec<_> = (0..100).map(|_| places.take(false).unwrap()).collect();
         assert!(!must_go(&mine));
         assert!(must_go(&others[0]));
         assert!(!must_go(&others[99]));

@@ -11,7 +11,6 @@ use vaulttmpfs_api::{VOLUMES_PATH, VolumeId};
 
 /// Answers one request; a failure is said to the caller here and nowhere else.
 pub(super) async fn answer(connection: Arc<Connection>, request: Request<Incoming>) -> Answer {
-    let _busy = connection.busy();
     match route(&connection, request).await {
         Ok(answer) => answer,
         Err(failure) => answer::refusal(&failure),
@@ -45,6 +44,14 @@ async fn route(
         (&Method::DELETE, VOLUMES_PATH) => {
             only_root(connection)?;
             volumes::unmounted(agent, request.uri().query().unwrap_or_default())
+        }
+        (&Method::POST, "/v1/reload") => {
+            only_root(connection)?;
+            agent.session()?.reload().await?;
+            agent.mounter()?.refresh().map_err(|error| {
+                Failure::new(Reason::BadSettings, format!("the pods' CA: {error}"))
+            })?;
+            Ok(answer::done())
         }
         (&Method::POST, "/v1/revocations/hold") => {
             only_root(connection)?;
@@ -87,6 +94,6 @@ fn only_root(connection: &Connection) -> Result<(), Failure> {
     }
     Err(Failure::new(
         Reason::Forbidden,
-        "only root may mount, attach and unmount",
+        "only root may change anything",
     ))
 }

@@ -3,6 +3,7 @@
 use super::answer::{self, Answer};
 use crate::failure::{Failure, Reason};
 use crate::mount::Mounter;
+use crate::vault::session::Life;
 use crate::vault::{Session, Standing};
 use crate::volumes::{Counts, Volumes};
 use serde::Serialize;
@@ -27,6 +28,8 @@ pub enum Agent {
 #[derive(Serialize)]
 pub(super) struct Status {
     ready: bool,
+    /// Not ready, or with a concern.
+    degraded: bool,
     /// Why it is not ready, and what to do.
     reasons: Vec<String>,
     version: &'static str,
@@ -34,6 +37,17 @@ pub(super) struct Status {
     volumes: Option<Counts>,
     /// What is wrong though it serves, and what to do.
     concerns: Vec<String>,
+    /// What works, but not as well as it could.
+    warnings: Vec<String>,
+    generator: Option<Generator>,
+}
+
+/// The generator token's life, in seconds; nothing for ever, or never.
+#[derive(Serialize)]
+struct Generator {
+    ttl_s: Option<u64>,
+    period_s: Option<u64>,
+    next_renewal_s: Option<u64>,
 }
 
 #[derive(Serialize)]
@@ -62,7 +76,8 @@ impl Agent {
 
     pub(super) fn status(&self) -> Status {
         let problem = self.problem();
-        let (mut vault, mut count, mut concerns) = (None, None, Vec::new());
+        let (mut vault, mut count, mut generator) = (None, None, None);
+        let (mut concerns, mut warnings) = (Vec::new(), Vec::new());
         if let Self::Working {
             session, volumes, ..
         } = self
@@ -71,6 +86,7 @@ impl Agent {
                 Standing::Ready(live) => Some(live),
                 _ => None,
             };
+            generator = live.as_ref().map(|live| Generator::of(live.life()));
             vault = Some(Vault {
                 address: session.address().to_owned(),
                 version: live.as_ref().map(|live| live.health.version.clone()),
@@ -80,15 +96,20 @@ impl Agent {
                     .unwrap_or_default(),
             });
             count = Some(volumes.counts());
-            concerns = volumes.concerns();
+            concerns = session.concerns();
+            concerns.extend(volumes.concerns());
+            warnings = session.warnings();
         }
         Status {
             ready: problem.is_none(),
+            degraded: problem.is_some() || !concerns.is_empty(),
             reasons: problem.into_iter().map(|failure| failure.message).collect(),
             version: env!("CARGO_PKG_VERSION"),
             vault,
             volumes: count,
             concerns,
+            warnings,
+            generator,
         }
     }
 
@@ -104,6 +125,10 @@ impl Agent {
             Self::Working { volumes, .. } => Ok(volumes),
             Self::Misconfigured(failure) => Err(failure.clone()),
         }
+    }
+
+    pub(super) fn session(&self) -> Result<&Session, Failure> {
+        self.session_and_volumes().map(|(session, _)| session)
     }
 
     pub(super) fn session_and_volumes(&self) -> Result<(&Session, &Volumes), Failure> {
@@ -126,6 +151,16 @@ impl Agent {
     pub(super) fn undelivered(&self, id: VolumeId) {
         if let Self::Working { volumes, .. } = self {
             volumes.undelivered(id);
+        }
+    }
+}
+
+impl Generator {
+    fn of(life: Life) -> Self {
+        Self {
+            ttl_s: life.ttl,
+            period_s: life.period,
+            next_renewal_s: life.next_renewal,
         }
     }
 }

@@ -18,9 +18,13 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::oneshot;
 use vaulttmpfs_api::{MAX_ANSWER, MAX_REQUEST, MountDir, MountRequest, VolumeAnswer, VolumeId};
+use zeroize::Zeroizing;
 
 /// A request's body must be there in this time.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Room for what is around the files' contents in an answer: names, modes, owners.
+const ANSWER_OVERHEAD: usize = 8 * 1024;
 
 /// What a mount gets beyond its deadline to say why it failed.
 const LAST_WORD: Duration = Duration::from_millis(200);
@@ -33,30 +37,29 @@ pub(super) async fn mount(
 ) -> Result<Answer, Failure> {
     let mounter = connection.agent.mounter()?;
     let body = read(request).await?;
+    let busy = connection.busy();
     let left_ms = parse(&body)?.left_ms;
     let (result, outcome) = oneshot::channel();
     let started = std::time::Instant::now();
     let alive = connection.alive.clone();
-    let volumes = Arc::clone(connection);
+    let agent = Arc::clone(&connection.agent);
     tokio::spawn(async move {
         let outcome = match parse(&body) {
             Ok(request) => {
                 let outcome = mounter.mount(&request).await;
                 say(&request, &outcome, started);
-                outcome
+                outcome.map(|volume| Undelivered::new(agent, volume))
             }
             Err(failure) => Err(failure),
         };
-        if let Err(Ok(unwanted)) = result.send(outcome) {
-            volumes.agent.undelivered(unwanted.id);
-            crate::files::wipe(unwanted.files);
-        }
-        drop(alive);
+        // Nobody there to take it? Then it ends as undelivered.
+        drop(result.send(outcome));
+        drop((alive, busy));
     });
     // The mount itself knows better what it waited for: it is to notice the time first.
     let deadline = Mounter::deadline(left_ms) + LAST_WORD;
     match tokio::time::timeout_at(deadline, outcome).await {
-        Ok(Ok(outcome)) => deliver(connection, outcome?),
+        Ok(Ok(outcome)) => outcome?.deliver(connection),
         Ok(Err(_)) => Err(Failure::new(
             Reason::Internal,
             "the agent failed at this mount; its log says more",
@@ -181,21 +184,49 @@ impl Listed {
     }
 }
 
-fn deliver(connection: &Connection, volume: VolumeAnswer<'static>) -> Result<Answer, Failure> {
-    let id = volume.id;
-    let text = serde_json::to_vec(&volume);
-    crate::files::wipe(volume.files);
-    match text {
-        Ok(text) if text.len() <= MAX_ANSWER => {
-            connection.handed_out(id);
-            Ok(Answer::new(Full::from(text)))
+/// A volume on its way to the shim. Dropped before it is delivered, it ends.
+struct Undelivered {
+    agent: Arc<Agent>,
+    volume: Option<VolumeAnswer<'static>>,
+}
+
+impl Undelivered {
+    fn new(agent: Arc<Agent>, volume: VolumeAnswer<'static>) -> Self {
+        Self {
+            agent,
+            volume: Some(volume),
         }
-        _ => {
-            connection.agent.undelivered(id);
+    }
+
+    /// Makes the answer. Its one copy here is wiped when it has been sent; what hyper and the kernel
+    /// copied of it is theirs.
+    fn deliver(mut self, connection: &Connection) -> Result<Answer, Failure> {
+        let too_large = || {
             let message = format!(
                 "the volume's files are larger than {MAX_ANSWER} bytes together: is the CA bundle too large?"
             );
-            Err(Failure::new(Reason::TooLarge, message))
+            Failure::new(Reason::TooLarge, message)
+        };
+        let volume = self.volume.as_ref().ok_or_else(too_large)?;
+        let contents: usize = volume.files.iter().map(|file| file.bytes.len()).sum();
+        // Large enough at once: a buffer that grows leaves copies behind.
+        let mut text = Zeroizing::new(Vec::with_capacity(contents + ANSWER_OVERHEAD));
+        if serde_json::to_writer(&mut *text, volume).is_err() || text.len() > MAX_ANSWER {
+            return Err(too_large());
+        }
+        connection.handed_out(volume.id);
+        if let Some(volume) = self.volume.take() {
+            crate::files::wipe(volume.files);
+        }
+        Ok(Answer::new(Full::from(Bytes::from_owner(text))))
+    }
+}
+
+impl Drop for Undelivered {
+    fn drop(&mut self) {
+        if let Some(volume) = self.volume.take() {
+            self.agent.undelivered(volume.id);
+            crate::files::wipe(volume.files);
         }
     }
 }

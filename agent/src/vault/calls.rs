@@ -39,6 +39,15 @@ pub struct Health {
 pub struct Generator {
     /// Its policies. None of them but `default` is ever given to a pod.
     pub policies: Vec<String>,
+    /// Policies of its identity.
+    #[serde(default, deserialize_with = "null_as_default")]
+    pub identity_policies: Vec<String>,
+    /// Policies of its identity in other namespaces.
+    #[serde(default, deserialize_with = "null_as_default")]
+    pub external_namespace_policies: HashMap<String, Vec<String>>,
+    /// Its identity.
+    #[serde(default)]
+    pub entity_id: String,
     /// What it has left to live, in seconds; 0 for ever.
     pub ttl: u64,
     /// Its period in seconds, where it has one.
@@ -47,6 +56,36 @@ pub struct Generator {
     /// Can it be renewed?
     #[serde(default)]
     pub renewable: bool,
+    /// The explicit max TTL in seconds, where it has one: no renewal goes beyond.
+    #[serde(default)]
+    pub explicit_max_ttl: u64,
+}
+
+impl Generator {
+    /// Is this policy its own, by itself or by its identity? No pod gets it. `default` is everyone's.
+    #[must_use]
+    pub fn is_own_policy(&self, policy: &str) -> bool {
+        let elsewhere = self.external_namespace_policies.values().flatten();
+        policy != "default"
+            && self
+                .policies
+                .iter()
+                .chain(&self.identity_policies)
+                .chain(elsewhere)
+                .any(|own| own == policy)
+    }
+
+    /// Has it an identity, whose policies its children inherit (tried on `OpenBao`)?
+    #[must_use]
+    pub fn has_identity(&self) -> bool {
+        !self.entity_id.is_empty()
+    }
+
+    /// May it do everything?
+    #[must_use]
+    pub fn is_root(&self) -> bool {
+        self.policies.iter().any(|policy| policy == "root")
+    }
 }
 
 /// A token after its renewal.
@@ -83,6 +122,7 @@ pub struct Looked {
 pub struct Role {
     #[serde(deserialize_with = "null_as_default")]
     allowed_policies: Vec<String>,
+    orphan: bool,
     renewable: bool,
     token_type: String,
     token_period: u64,
@@ -177,27 +217,11 @@ impl Transport {
         accessor: &SecretString,
         headers: &Headers<'_>,
     ) -> Result<Renewal, VaultError> {
-        #[derive(Deserialize)]
-        struct Answer {
-            auth: Renewed,
-        }
-        #[derive(Deserialize)]
-        struct Renewed {
-            lease_duration: u64,
-            #[serde(default)]
-            renewable: bool,
-        }
         let request = RenewTokenAccessorRequest {
             accessor: accessor.expose_secret().to_owned(),
             increment: None,
         };
-        let body = self.call(request, headers).await?;
-        let answer: Answer = serde_json::from_slice(&body)
-            .map_err(|_| VaultError::NotUnderstood("not the answer to a renewal"))?;
-        Ok(Renewal {
-            ttl: Duration::from_secs(answer.auth.lease_duration),
-            renewable: answer.auth.renewable,
-        })
+        renewal(&self.call(request, headers).await?)
     }
 
     /// Ends a token by its accessor. One that Vault does not know is a success, too (tried).
@@ -233,7 +257,7 @@ impl Transport {
         headers: &Headers<'_>,
     ) -> Result<Minted, VaultError> {
         let body = self.call(create.request(), headers).await?;
-        Minted::parse(&body, &create.delivery)
+        Minted::parse(&body)
     }
 }
 
@@ -275,6 +299,12 @@ impl Role {
         &self.allowed_policies
     }
 
+    /// Do the role's tokens outlive the generator token?
+    #[must_use]
+    pub fn is_orphan(&self) -> bool {
+        self.orphan
+    }
+
     /// The period of the role's tokens, where it is periodic. Such tokens ignore a requested TTL,
     /// silently (tried on `OpenBao`).
     #[must_use]
@@ -308,31 +338,27 @@ impl Role {
 }
 
 impl Minted {
-    fn parse(body: &[u8], delivery: &Delivery) -> Result<Self, VaultError> {
-        let unwrapped = matches!(delivery, Delivery::Unwrapped);
+    /// Reads what Vault made, whether asked for in this form or not: it is to be accounted for.
+    fn parse(body: &[u8]) -> Result<Self, VaultError> {
         let answer: CreateAnswer = serde_json::from_slice(body)
             .map_err(|_| VaultError::NotUnderstood("not the answer to a token's creation"))?;
         match (answer.wrap_info, answer.auth) {
-            (Some(wrap), _) if !unwrapped && !wrap.token.expose_secret().is_empty() => {
-                Ok(Self::Wrapped {
-                    token: wrap.token,
-                    ttl: wrap.ttl,
-                    creation_time: wrap.creation_time,
-                    accessor: wrap.accessor,
-                    wrapped_accessor: wrap.wrapped_accessor.filter(is_something),
-                })
-            }
-            (None, Some(auth)) if unwrapped && is_something(&auth.client_token) => {
-                Ok(Self::Unwrapped {
-                    token: auth.client_token,
-                    accessor: auth.accessor.filter(is_something),
-                    lease_duration: auth.lease_duration,
-                    renewable: auth.renewable,
-                    answer: std::str::from_utf8(body)
-                        .map_err(|_| VaultError::NotUnderstood("not UTF-8"))?
-                        .into(),
-                })
-            }
+            (Some(wrap), _) if is_something(&wrap.token) => Ok(Self::Wrapped {
+                token: wrap.token,
+                ttl: wrap.ttl,
+                creation_time: wrap.creation_time,
+                accessor: wrap.accessor,
+                wrapped_accessor: wrap.wrapped_accessor.filter(is_something),
+            }),
+            (None, Some(auth)) if is_something(&auth.client_token) => Ok(Self::Unwrapped {
+                token: auth.client_token,
+                accessor: auth.accessor.filter(is_something),
+                lease_duration: auth.lease_duration,
+                renewable: auth.renewable,
+                answer: std::str::from_utf8(body)
+                    .map_err(|_| VaultError::NotUnderstood("not UTF-8"))?
+                    .into(),
+            }),
             _ => Err(VaultError::NotUnderstood("it holds no token")),
         }
     }
@@ -387,8 +413,31 @@ impl Endpoint for ReadHealth {
     }
 }
 
+/// The answer to a renewal.
+pub(super) fn renewal(body: &[u8]) -> Result<Renewal, VaultError> {
+    #[derive(Deserialize)]
+    struct Answer {
+        auth: Renewed,
+    }
+    #[derive(Deserialize)]
+    struct Renewed {
+        lease_duration: u64,
+        #[serde(default)]
+        renewable: bool,
+    }
+    let answer: Answer = serde_json::from_slice(body)
+        .map_err(|_| VaultError::NotUnderstood("not the answer to a renewal"))?;
+    Ok(Renewal {
+        ttl: Duration::from_secs(answer.auth.lease_duration),
+        renewable: answer.auth.renewable,
+    })
+}
+
 /// The `data` of an answer.
-fn data<T: for<'de> Deserialize<'de>>(body: &[u8], what: &'static str) -> Result<T, VaultError> {
+pub(super) fn data<T: for<'de> Deserialize<'de>>(
+    body: &[u8],
+    what: &'static str,
+) -> Result<T, VaultError> {
     #[derive(Deserialize)]
     struct Answer<T> {
         data: T,

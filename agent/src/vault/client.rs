@@ -55,7 +55,12 @@ pub(super) fn build(settings: &VaultSettings) -> Result<Transport, String> {
         client = client.tls_danger_accept_invalid_certs(true);
     }
     let mut url = settings.address.url().clone();
-    if let Some(name) = &settings.server_name {
+    // A redirect's target is checked for its own name.
+    if let Some(name) = settings
+        .server_name
+        .as_ref()
+        .filter(|_| settings.address.is_https())
+    {
         let host = settings.address.host().trim_matches(['[', ']']).to_owned();
         client = client.dns_resolver(Arc::new(ServerName {
             name: name.clone(),

@@ -2,10 +2,10 @@
 
 use super::calls::Role;
 use super::error::VaultError;
-use super::session::Session;
+use super::session::{Session, lock};
 use crate::options::RoleName;
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -22,6 +22,8 @@ const MOST: usize = 256;
 #[derive(Default)]
 pub struct Roles {
     read: Mutex<HashMap<RoleName, Read>>,
+    /// Roles that Vault would not show lately: it is not asked again for each mount.
+    hidden: Mutex<HashMap<RoleName, (VaultError, Instant)>>,
 }
 
 struct Read {
@@ -37,9 +39,13 @@ impl Roles {
         name: &RoleName,
         session: &Arc<Session>,
     ) -> Result<Arc<Role>, VaultError> {
-        match self.remembered(name, session) {
-            Some(role) => Ok(role),
-            None => self.read(name, session).await,
+        if let Some(role) = self.remembered(name, session) {
+            return Ok(role);
+        }
+        let hidden = lock(&self.hidden).get(name).cloned();
+        match hidden {
+            Some((error, at)) if at.elapsed() <= FRESH => Err(error),
+            _ => self.read(name, session).await,
         }
     }
 
@@ -49,7 +55,7 @@ impl Roles {
         name: &RoleName,
         session: &Arc<Session>,
     ) -> Option<Arc<Role>> {
-        let mut read = self.lock();
+        let mut read = lock(&self.read);
         let found = read.get_mut(name)?;
         let age = found.at.elapsed();
         if age > FRESH && !found.refreshing {
@@ -65,7 +71,7 @@ impl Roles {
         tokio::spawn(async move {
             if let Err(error) = roles.read(&name, &session).await {
                 tracing::debug!(role = name.as_str(), "the role could not be read: {error}");
-                if let Some(read) = roles.lock().get_mut(&name) {
+                if let Some(read) = lock(&roles.read).get_mut(&name) {
                     read.refreshing = false;
                 }
             }
@@ -74,34 +80,44 @@ impl Roles {
 
     /// Forgets a role: Vault said something that does not fit it.
     pub fn forget(&self, name: &RoleName) {
-        self.lock().remove(name);
+        lock(&self.read).remove(name);
+        lock(&self.hidden).remove(name);
     }
 
     async fn read(&self, name: &RoleName, session: &Session) -> Result<Arc<Role>, VaultError> {
         let role = session.read_role(name).await.map(Arc::new);
-        let mut read = self.lock();
+        let at = Instant::now();
         match &role {
             Ok(role) => {
-                if read.len() >= MOST && !read.contains_key(name) {
-                    read.clear();
-                }
-                let entry = Read {
-                    role: Arc::clone(role),
-                    at: Instant::now(),
-                    refreshing: false,
-                };
-                read.insert(name.clone(), entry);
+                let role = Arc::clone(role);
+                let refreshing = false;
+                lock(&self.hidden).remove(name);
+                keep(
+                    &self.read,
+                    name,
+                    Read {
+                        role,
+                        at,
+                        refreshing,
+                    },
+                );
             }
             // What Vault will not show any more is not relied on; an outage changes nothing.
             Err(error) if error.is_denied() || error.is_not_found() => {
-                read.remove(name);
+                lock(&self.read).remove(name);
+                keep(&self.hidden, name, (error.clone(), at));
             }
             Err(_) => {}
         }
         role
     }
+}
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<RoleName, Read>> {
-        self.read.lock().unwrap_or_else(PoisonError::into_inner)
+/// Remembers something of a role, within bounds.
+fn keep<T>(memory: &Mutex<HashMap<RoleName, T>>, name: &RoleName, what: T) {
+    let mut memory = lock(memory);
+    if memory.len() >= MOST && !memory.contains_key(name) {
+        memory.clear();
     }
+    memory.insert(name.clone(), what);
 }

@@ -1,49 +1,54 @@
 //! The session with Vault: the generator token, a warm connection, and how Vault is.
 //!
-//! One task, the keeper, makes the session and sees that it stays: whoever wants to call Vault
-//! waits for it, within bounds. A mount never finds a cold connection that was warm before, nor
-//! looks the generator token up itself.
+//! One task, the [`super::keeper`], makes the session and sees that it stays: whoever wants to call
+//! Vault waits for it, within bounds. A mount never finds a cold connection that was warm before,
+//! nor looks the generator token up itself.
 
 use super::calls::{CreateToken, Generator, Health, Looked, Minted, Renewal, Role};
-use super::client;
 use super::error::VaultError;
 use super::gate::{Gate, Place};
+use super::lease::Lease;
+use super::rights::{Findings, Needs};
 use super::transport::{Headers, Transport};
+use crate::clock;
 use crate::config::{Settings, VaultSettings};
 use crate::failure::{Failure, Reason};
 use crate::options::{Delivery, RoleName};
 use secrecy::SecretString;
-use std::convert::Infallible;
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::time::Instant;
-use zeroize::Zeroizing;
-
-/// How long a connection stays unused before the keeper uses it: below the idle timeout of common
-/// servers and load balancers for Vault (300 s and more), and seldom enough to cost nothing.
-const KEEP_WARM: Duration = Duration::from_secs(240);
 
 /// The first and the longest pause between two tries to make the session.
-const PAUSES: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(30));
+pub(super) const PAUSES: (Duration, Duration) =
+    (Duration::from_millis(250), Duration::from_secs(30));
 
-/// A caller in need shortens the keeper's pause to this at most.
-const PAUSE_WHEN_NEEDED: Duration = Duration::from_secs(1);
-
-/// The longest generator token that is read, in bytes.
-const MAX_TOKEN: u64 = 8 * 1024;
+/// An admin's wish for another generator token, to be answered.
+pub(super) type Reload = oneshot::Sender<Result<(), Failure>>;
 
 /// The one session with Vault.
 pub struct Session {
-    vault: VaultSettings,
-    token_path: PathBuf,
+    pub(super) vault: VaultSettings,
+    pub(super) token_path: PathBuf,
+    pub(super) watch_token: bool,
+    pub(super) allow_root: bool,
+    /// What the generator token must be able to do.
+    pub(super) needs: Needs,
     gate: Gate,
-    state: watch::Sender<State>,
+    pub(super) state: watch::Sender<State>,
     /// Someone waits for the session.
-    needed: Notify,
+    pub(super) needed: Notify,
     /// Something went wrong that may mean more than one failed call.
-    doubted: Notify,
+    pub(super) doubted: Notify,
+    wanted: mpsc::Sender<Reload>,
+    pub(super) reloads: tokio::sync::Mutex<mpsc::Receiver<Reload>>,
+    /// The last token that served: the file may be gone or cut short when it is needed again.
+    pub(super) known: Mutex<Option<SecretString>>,
+    pub(super) findings: Mutex<Findings>,
+    /// What the settings allow though it is doubtful.
+    doubts: Vec<String>,
 }
 
 /// How the session is.
@@ -58,29 +63,45 @@ pub enum Standing {
 }
 
 #[derive(Clone)]
-struct State {
-    standing: Standing,
+pub(super) struct State {
+    pub(super) standing: Standing,
     /// Failed tries to make the session, since the start.
-    failed: u64,
+    pub(super) failed: u64,
 }
 
 /// A session that works.
 pub struct Live {
-    transport: Transport,
-    token: SecretString,
+    pub(super) transport: Transport,
+    pub(super) token: SecretString,
     /// The generator token as Vault knows it.
     pub generator: Generator,
     /// Vault as it was when the session was made.
     pub health: Health,
+    pub(super) lease: Mutex<Lease>,
+}
+
+/// The generator token's life, in seconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Life {
+    /// What it has left; nothing where it never ends.
+    pub ttl: Option<u64>,
+    /// Its period, where it has one.
+    pub period: Option<u64>,
+    /// When it is renewed next; nothing where it cannot be.
+    pub next_renewal: Option<u64>,
 }
 
 impl Session {
     /// A session that is not made yet: [`Session::keep`] makes it.
     #[must_use]
     pub fn new(settings: &Settings) -> Arc<Self> {
+        let (wanted, reloads) = mpsc::channel(1);
         Arc::new(Self {
             vault: settings.vault.clone(),
             token_path: settings.generator_token_path.clone(),
+            watch_token: settings.watch_generator_token,
+            allow_root: settings.allow_root_token,
+            needs: Needs::of(settings),
             gate: Gate::new(
                 settings.vault.rate_limit.as_ref(),
                 &settings.lifecycle.max_rate,
@@ -91,6 +112,11 @@ impl Session {
             }),
             needed: Notify::new(),
             doubted: Notify::new(),
+            wanted,
+            reloads: tokio::sync::Mutex::new(reloads),
+            known: Mutex::default(),
+            findings: Mutex::default(),
+            doubts: settings.warnings.clone(),
         })
     }
 
@@ -106,35 +132,34 @@ impl Session {
         self.vault.address.as_str()
     }
 
-    /// The keeper: makes the session, keeps it warm, makes it anew.
-    pub async fn keep(&self) -> Infallible {
-        let mut pause = PAUSES.0;
-        loop {
-            let failure = match self.establish().await {
-                Ok(live) => {
-                    let live = Arc::new(live);
-                    tracing::info!(
-                        vault = self.address(),
-                        version = live.health.version,
-                        policies = live.generator.policies.join(","),
-                        "ready: Vault knows the generator token"
-                    );
-                    self.publish(Standing::Ready(Arc::clone(&live)), 0);
-                    pause = PAUSES.0;
-                    self.stay(&live).await
-                }
-                Err(failure) => failure,
-            };
-            self.say(&failure);
-            self.publish(Standing::Degraded(failure), 1);
-            tokio::select! {
-                () = tokio::time::sleep(pause) => {}
-                () = self.needed.notified() => {
-                    tokio::time::sleep(pause.min(PAUSE_WHEN_NEEDED)).await;
-                }
-            }
-            pause = (pause * 2).min(PAUSES.1);
+    /// What is wrong with the generator token or the default role though calls can be made, and
+    /// what to do: each a line.
+    #[must_use]
+    pub fn concerns(&self) -> Vec<String> {
+        let mut concerns = lock(&self.findings).concerns.clone();
+        if let Standing::Ready(live) = self.standing() {
+            concerns.extend(lock(&live.lease).trouble.clone());
         }
+        concerns
+    }
+
+    /// What works, but not as well as it could: each a line.
+    #[must_use]
+    pub fn warnings(&self) -> Vec<String> {
+        let mut warnings = self.doubts.clone();
+        warnings.extend(lock(&self.findings).warnings.iter().cloned());
+        warnings
+    }
+
+    /// Has the keeper take the token that is in the file now, if it is good.
+    ///
+    /// # Errors
+    /// It is not, or cannot be tried now: the token in use stays.
+    pub async fn reload(&self) -> Result<(), Failure> {
+        let stopping = || Failure::new(Reason::Internal, "the agent is stopping");
+        let (answer, outcome) = oneshot::channel();
+        self.wanted.send(answer).await.map_err(|_| stopping())?;
+        outcome.await.map_err(|_| stopping())?
     }
 
     /// The working session. Waits for it as long as the keeper may yet succeed: after as many
@@ -272,6 +297,7 @@ impl Session {
 
     /// Asks Vault whether it still knows the generator token; the keeper hears of it if not.
     pub async fn verify(&self, live: &Live) -> Result<(), Failure> {
+        let _place = self.gate.enter().await;
         match live.transport.lookup_self(&self.headers(live)).await {
             Err(error) if error.is_denied() => {
                 self.doubt();
@@ -310,6 +336,16 @@ impl Session {
             )
         } else {
             match error {
+                VaultError::NoConnection(cause) | VaultError::NoAnswer(cause)
+                    if cause.contains("CertificateRequired") =>
+                {
+                    (
+                        Reason::VaultUnreachable,
+                        format!(
+                            "Vault at {address} wants a client certificate ({error}): name one in VAULT_CLIENT_CERT and VAULT_CLIENT_KEY"
+                        ),
+                    )
+                }
                 VaultError::NoConnection(cause) if cause.contains("certificate") => (
                     Reason::VaultUnreachable,
                     format!(
@@ -345,63 +381,7 @@ impl Session {
         Failure::new(reason, message)
     }
 
-    async fn establish(&self) -> Result<Live, Failure> {
-        let token = self.read_token()?;
-        let transport = client::build(&self.vault)
-            .map_err(|problem| Failure::new(Reason::BadSettings, problem))?;
-        let health = self.healthy(&transport).await?;
-        let mut live = Live {
-            transport,
-            token,
-            generator: Generator::default(),
-            health,
-        };
-        live.generator = live
-            .transport
-            .lookup_self(&self.headers(&live))
-            .await
-            .map_err(|error| self.failure(&error))?;
-        Ok(live)
-    }
-
-    /// Keeps the connection warm until the session is broken.
-    async fn stay(&self, live: &Live) -> Failure {
-        loop {
-            let doubted = tokio::select! {
-                () = tokio::time::sleep(KEEP_WARM) => false,
-                () = self.doubted.notified() => true,
-            };
-            if let Err(failure) = self.healthy(&live.transport).await {
-                return failure;
-            }
-            if doubted {
-                match live.transport.lookup_self(&self.headers(live)).await {
-                    Err(error) => return self.failure(&error),
-                    // Doubts come with each failed mount: one look a second is enough.
-                    Ok(_) => tokio::time::sleep(PAUSE_WHEN_NEEDED).await,
-                }
-            }
-        }
-    }
-
-    async fn healthy(&self, transport: &Transport) -> Result<Health, Failure> {
-        let health = transport
-            .health()
-            .await
-            .map_err(|error| self.failure(&error))?;
-        if health.sealed || !health.initialized {
-            let state = if health.initialized {
-                "sealed: unseal it"
-            } else {
-                "not initialised"
-            };
-            let message = format!("Vault at {} is {state}", self.address());
-            return Err(Failure::new(Reason::VaultSealed, message));
-        }
-        Ok(health)
-    }
-
-    fn headers<'a>(&'a self, live: &'a Live) -> Headers<'a> {
+    pub(super) fn headers<'a>(&'a self, live: &'a Live) -> Headers<'a> {
         Headers {
             token: Some(&live.token),
             namespace: self.vault.namespace.as_deref(),
@@ -409,37 +389,11 @@ impl Session {
         }
     }
 
-    fn read_token(&self) -> Result<SecretString, Failure> {
-        read_token(&self.token_path).map_err(|problem| {
-            let message = format!(
-                "no generator token in {}: {problem}; make one with `vaulttmpfs bootstrap`, or write it there",
-                self.token_path.display()
-            );
-            Failure::new(Reason::GeneratorToken, message)
-        })
-    }
-
     /// Tries that a caller waits for before it gives up for this reason.
     fn patience(&self, failure: &Failure) -> u64 {
         match failure.reason {
             Reason::VaultUnreachable | Reason::VaultBusy => 1 + u64::from(self.vault.max_retries),
             _ => 1,
-        }
-    }
-
-    fn publish(&self, standing: Standing, failed: u64) {
-        self.state.send_modify(|state| {
-            state.standing = standing;
-            state.failed += failed;
-        });
-    }
-
-    /// Says a failure once, not at each try.
-    fn say(&self, failure: &Failure) {
-        let known =
-            matches!(&self.state.borrow().standing, Standing::Degraded(known) if known == failure);
-        if !known {
-            tracing::warn!(reason = failure.reason.word(), "not ready: {failure}");
         }
     }
 }
@@ -467,28 +421,22 @@ pub enum CreateError {
     Vault(VaultError),
 }
 
-/// Reads the generator token: one line.
-fn read_token(path: &Path) -> Result<SecretString, String> {
-    use std::io::Read;
-    let file = std::fs::File::open(path).map_err(|error| error.to_string())?;
-    let mut text = Zeroizing::new(String::new());
-    file.take(MAX_TOKEN + 1)
-        .read_to_string(&mut text)
-        .map_err(|error| error.to_string())?;
-    let token = text.trim();
-    if token.is_empty() {
-        return Err("it is empty".into());
-    }
-    if text.len() as u64 > MAX_TOKEN || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
-        return Err("it is not a token: one line of letters, digits and signs is expected".into());
-    }
-    Ok(SecretString::from(token))
+/// A lock whose holder never leaves it half done.
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Live {
-    /// Is this policy the generator token's own, which no pod gets?
+    /// How long the generator token lives.
     #[must_use]
-    pub fn is_own_policy(&self, policy: &str) -> bool {
-        policy != "default" && self.generator.policies.iter().any(|own| own == policy)
+    pub fn life(&self) -> Life {
+        let now = clock::boottime_ms();
+        let seconds = |at: u64| at.saturating_sub(now) / 1000;
+        let lease = lock(&self.lease);
+        Life {
+            ttl: lease.expires.map(seconds),
+            period: Some(self.generator.period).filter(|period| *period > 0),
+            next_renewal: lease.due.map(seconds),
+        }
     }
 }

@@ -17,6 +17,9 @@ use zeroize::Zeroizing;
 /// The largest answer of Vault that is read, in bytes.
 pub(super) const MAX_ANSWER: usize = 1024 * 1024;
 
+/// No longer is waited because Vault asks for it: a mount has no more time.
+const LONGEST_WAIT: Duration = Duration::from_secs(100);
+
 /// Carries calls to one Vault.
 pub(super) struct Transport {
     pub(super) http: reqwest::Client,
@@ -47,7 +50,8 @@ impl Transport {
             Err(ClientError::RequestError { source, .. }) => Err(source
                 .downcast()
                 .unwrap_or_else(|error| VaultError::NoAnswer(error.to_string()))),
-            Err(error) => Err(VaultError::NoConnection(chain(&error))),
+            // Whatever it is: the call may have been carried out.
+            Err(error) => Err(VaultError::NoAnswer(chain(&error))),
         }
     }
 
@@ -112,7 +116,7 @@ impl Transport {
             .headers()
             .get(RETRY_AFTER)
             .and_then(|value| value.to_str().ok()?.parse().ok())
-            .map(Duration::from_secs);
+            .map(|seconds: u64| Duration::from_secs(seconds).min(LONGEST_WAIT));
         let expected = answer.content_length().unwrap_or(0);
         if expected > MAX_ANSWER as u64 {
             return Err(VaultError::TooLarge);
@@ -126,7 +130,7 @@ impl Transport {
             }
             body.extend_from_slice(&chunk);
         }
-        if !status.is_success() {
+        if !matches!(status, StatusCode::OK | StatusCode::NO_CONTENT) {
             return Err(VaultError::Answered(Answered::parse(
                 status.as_u16(),
                 &body,

@@ -16,6 +16,9 @@ use std::sync::mpsc::{self, Receiver, Sender};
 use vaulttmpfs_api::VolumeId;
 use zeroize::Zeroizing;
 
+/// Room for a usual record: a file system's block, which it takes anyway. In bytes.
+const USUAL_RECORD: usize = 4096;
+
 /// A record is well below this; a larger file is damaged. In bytes.
 const MAX_RECORD: u64 = 64 * 1024;
 
@@ -68,26 +71,66 @@ impl Journal {
         Ok((journal, records))
     }
 
+    /// Takes room for a record that is to come, so that a full disk is known before there is
+    /// anything to record.
+    pub fn reserve(&self, id: VolumeId) -> io::Result<()> {
+        self.write_new(id, &[b' '; USUAL_RECORD])
+    }
+
+    /// Gives the room back: nothing came.
+    pub fn give_back(&self, id: VolumeId) {
+        // What stays is removed at the next start.
+        let _ = fs::remove_file(self.new_file(id));
+    }
+
+    /// Puts a record into the room that was reserved for it.
+    pub fn write_reserved(&self, record: &Record) -> io::Result<()> {
+        let mut text = text(record)?;
+        // In place, and no shorter: room that is given up may be gone before it is taken again.
+        let length = text.len().max(USUAL_RECORD);
+        text.resize(length, b' ');
+        let written = OpenOptions::new()
+            .write(true)
+            .open(self.new_file(record.id))
+            .and_then(|mut file| file.write_all(&text));
+        self.put_in_place(record.id, written)
+    }
+
     /// Puts a record in place of what was there.
     pub fn write(&self, record: &Record) -> io::Result<()> {
-        let text = Zeroizing::new(serde_json::to_vec(record)?);
-        let name = record.id.to_string();
-        let new = self.directory.join(format!(".{name}.new"));
+        let written = self.write_new(record.id, &text(record)?);
+        self.put_in_place(record.id, written)
+    }
+
+    fn write_new(&self, id: VolumeId, text: &[u8]) -> io::Result<()> {
+        let new = self.new_file(id);
         let written = OpenOptions::new()
             .write(true)
             .create(true)
             .truncate(true)
             .mode(0o600)
             .open(&new)
-            .and_then(|mut file| file.write_all(&text))
-            .and_then(|()| fs::rename(&new, self.directory.join(name)));
+            .and_then(|mut file| file.write_all(text));
         if written.is_err() {
             // A file that a full disk left half written takes room from the next.
             let _ = fs::remove_file(&new);
         }
-        written?;
-        self.sync_later(record.id);
+        written
+    }
+
+    fn put_in_place(&self, id: VolumeId, written: io::Result<()>) -> io::Result<()> {
+        let new = self.new_file(id);
+        let placed = written.and_then(|()| fs::rename(&new, self.directory.join(id.to_string())));
+        if placed.is_err() {
+            let _ = fs::remove_file(&new);
+        }
+        placed?;
+        self.sync_later(id);
         Ok(())
+    }
+
+    fn new_file(&self, id: VolumeId) -> PathBuf {
+        self.directory.join(format!(".{id}.new"))
     }
 
     /// Removes a record: nothing is owed for it any more.
@@ -127,6 +170,15 @@ impl Journal {
         // The thread ends only with the journal.
         let _ = self.changed.send(id);
     }
+}
+
+/// A record as it is written, no larger than what is read again.
+fn text(record: &Record) -> io::Result<Zeroizing<Vec<u8>>> {
+    let text = Zeroizing::new(serde_json::to_vec(record)?);
+    if text.len() as u64 > MAX_RECORD {
+        return Err(io::Error::other("the volume's record is too large"));
+    }
+    Ok(text)
 }
 
 /// Brings changes to the disk as they come, those that came together at once.
@@ -187,16 +239,21 @@ fn read_all(
     here: &Origin,
 ) -> Result<Vec<Record>, JournalError> {
     let mut records = Vec::new();
-    let entries = fs::read_dir(directory)
-        .map_err(|error| JournalError::Unusable(directory.to_owned(), error))?;
-    for entry in entries.flatten() {
+    let unusable = |error| JournalError::Unusable(directory.to_owned(), error);
+    for entry in fs::read_dir(directory).map_err(unusable)? {
+        let entry = entry.map_err(unusable)?;
         let (path, name) = (entry.path(), entry.file_name());
         if name.as_encoded_bytes().starts_with(b".") {
             // A record that was being written when the agent died: the one before it counts.
             let _ = fs::remove_file(&path);
             continue;
         }
-        match read(&path, &name, here) {
+        let mut text = Zeroizing::new(Vec::new());
+        // One that cannot be read may be in order: nothing is set aside for that.
+        File::open(&path)
+            .and_then(|file| file.take(MAX_RECORD + 1).read_to_end(&mut text))
+            .map_err(|error| JournalError::Unusable(path.clone(), error))?;
+        match parse(&text, &name, here) {
             Ok(record) => records.push(record),
             Err(problem) => set_aside(state_dir, &path, &name, &problem)?,
         }
@@ -204,14 +261,10 @@ fn read_all(
     Ok(records)
 }
 
-fn read(path: &Path, name: &OsStr, here: &Origin) -> Result<Record, String> {
-    let mut text = Zeroizing::new(Vec::new());
-    File::open(path)
-        .and_then(|file| file.take(MAX_RECORD).read_to_end(&mut text))
-        .map_err(|error| error.to_string())?;
+fn parse(text: &[u8], name: &OsStr, here: &Origin) -> Result<Record, String> {
     // serde's own text may quote the file, accessors included.
     let record: Record =
-        serde_json::from_slice(&text).map_err(|_| "it is not a volume's record".to_owned())?;
+        serde_json::from_slice(text).map_err(|_| "it is not a volume's record".to_owned())?;
     if record.format != FORMAT {
         return Err(format!("it has format {}, not {FORMAT}", record.format));
     }

@@ -109,14 +109,13 @@ fn payment(record: &Record, rules: &Lifecycle) -> (u64, Task) {
     (ended.after(delay).boottime, Task::Pay)
 }
 
-/// A full TTL after the token's expiry nothing can be owed for it any more.
+/// A full TTL after the token's expiry nothing can be owed for it any more. Its pod may have renewed
+/// it until the very end of its volume, so the expiry counts from there.
 fn forget(record: &Record) -> u64 {
     let ended = record.ended.map_or(record.created, |ended| ended.at);
-    let over = match (record.expires, record.ttl_ms) {
-        (Some(expires), Some(ttl)) => expires.after(Duration::from_millis(ttl)),
-        _ => ended.after(LONGEST_LEASE),
-    };
-    over.max(ended).boottime
+    let ttl = record.ttl_ms.map_or(LONGEST_LEASE, Duration::from_millis);
+    let expires = ended.after(ttl).max(record.expires.unwrap_or(ended));
+    expires.after(ttl).boottime
 }
 
 /// When a retry is due after so many failures: 1 s doubling to 5 min.
@@ -286,6 +285,9 @@ mod tests {
             Some((MADE + 60_000, Task::Pay))
         );
         assert_eq!(forget(&record), MADE + 120 * MINUTE);
+        record.end(record.created.after(Duration::from_secs(3600)), true, true);
+        assert_eq!(forget(&record), MADE + 180 * MINUTE);
+        record.end(record.created, true, true);
         record.end(record.created, false, false);
         assert_eq!(next(&record, &RULES, false), Some((0, Task::Forget)));
         record.wishes.revoke = false;

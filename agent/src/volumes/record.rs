@@ -262,6 +262,13 @@ impl Origin {
             || other.machine_id.is_empty()
     }
 
+    /// Is it this boot's? Where the boots have no ids (`/proc` may hide them), nothing says that it is
+    /// not: then no volume ends by a reboot.
+    #[must_use]
+    pub fn same_boot(&self, other: &Self) -> bool {
+        self.boot_id == other.boot_id || self.boot_id.is_empty() || other.boot_id.is_empty()
+    }
+
     /// Is it the same Vault's, as far as the settings say? [`Origin::same_cluster`] says the rest.
     #[must_use]
     pub fn same_vault(&self, other: &Self) -> bool {

@@ -55,6 +55,8 @@ pub(super) struct Registry {
     pub(super) vanished: Vec<u64>,
     /// Volumes whose loss is not yet told.
     pub(super) lost: Vec<String>,
+    /// The mount table has shown a volume of ours in this boot: its silence means something.
+    pub(super) sighted: bool,
     /// Ids in the mount table that the agent does not know.
     pub(super) strangers: usize,
 }
@@ -131,6 +133,8 @@ impl Volumes {
         getrandom::fill(&mut random).map_err(io::Error::other)?;
         let id = VolumeId::from_bytes(random);
         let mount_dir = request.mount_dir.as_str();
+        // A full disk is to be known before a token is made.
+        self.journal.reserve(id)?;
         let mut registry = self.lock();
         self.end_directory(&mut registry, mount_dir, "a new mount of its directory")?;
         registry.live.insert(mount_dir.to_owned(), id);
@@ -144,20 +148,21 @@ impl Volumes {
         Ok(id)
     }
 
-    /// Vault made no token, or did not say so.
-    pub fn failed(&self, id: VolumeId) {
+    /// The attempt is over. If Vault made no token, or did not say so, nothing is left of it.
+    pub fn over(&self, id: VolumeId) {
         let mut registry = self.lock();
         if let Some(asked) = registry.asked.remove(&id) {
             registry.free(&asked.mount_dir, id);
+            self.journal.give_back(id);
         }
     }
 
-    /// Vault made a token: it is in the journal when this returns, wanted or not.
+    /// Vault made a token: it is in the journal when this returns. Returns whether somebody still
+    /// wants it; if not, it is owed a revocation and must not be handed out.
     ///
     /// # Errors
-    /// The journal cannot be written: the token is owed a revocation, and the volume must not be
-    /// handed out.
-    pub fn minted(&self, mut record: Record) -> io::Result<()> {
+    /// The journal cannot be written: the token is owed a revocation, and must not be handed out.
+    pub fn minted(&self, mut record: Record) -> io::Result<bool> {
         let id = record.id;
         let mut registry = self.lock();
         let wanted = registry
@@ -167,7 +172,7 @@ impl Volumes {
         if !wanted {
             self.end_record(&mut record, false);
         }
-        let written = self.journal.write(&record);
+        let written = self.journal.write_reserved(&record);
         if written.is_err() {
             self.end_record(&mut record, false);
             registry.unwritten.insert(id);
@@ -177,7 +182,7 @@ impl Volumes {
             tracing::info!(volume = %id, pod = record.pod.name, namespace = record.pod.namespace, "ended: nobody waits for it any more");
         }
         self.know(&mut registry, record);
-        written
+        written.map(|()| wanted)
     }
 
     /// The answer with this volume reached nobody.
@@ -332,10 +337,11 @@ impl Volumes {
 
     fn take_up(&self, registry: &mut Registry, mut record: Record) {
         let id = record.id;
-        let same_boot = record.origin.boot_id == self.here.boot_id;
+        let same_boot = record.origin.same_boot(&self.here);
         if !same_boot {
             record.carry_over(&self.here, Moment::now());
         }
+        registry.sighted |= record.seen;
         let (state, mount_dir) = (record.state, record.mount_dir.clone());
         self.know(registry, record);
         if state == State::Ended {
@@ -393,6 +399,11 @@ impl Volumes {
 }
 
 impl Registry {
+    /// Is Vault being asked for its token?
+    pub(super) fn asked(&self, id: &VolumeId) -> bool {
+        self.asked.contains_key(id)
+    }
+
     pub(super) fn state(&self, id: VolumeId) -> Option<State> {
         self.known.get(&id).map(|known| known.record.state)
     }

@@ -20,6 +20,12 @@ use vaulttmpfs_api::VolumeId;
 /// Looks at what is due are at least this far apart.
 const PAUSE: Duration = Duration::from_millis(100);
 
+/// Two reads that both miss a volume are at least this far apart.
+pub(super) const SECOND_READ: Duration = Duration::from_secs(2);
+
+/// How soon a volume is looked at again that nothing is known of.
+const NO_SIGN: Duration = Duration::from_secs(60);
+
 /// How long after a mount table that could not be read the next one is tried.
 const BLIND_PAUSE: Duration = Duration::from_secs(5);
 
@@ -94,22 +100,33 @@ impl Volumes {
         self.work.notify_one();
     }
 
+    /// Judges volumes that are mounted or will never be. Absence counts in two whole reads, and only
+    /// where the table has shown a volume of ours in this boot: else it may be another mount
+    /// namespace's, and the volume waits for the next sign.
     fn judge(&self, doubtful: &[VolumeId], mounted: &HashSet<VolumeId>) {
+        let now = clock::boottime_ms();
         let mut registry = self.lock();
-        let blind = registry.is_blind(mounted);
+        registry.look_around(mounted);
+        let sighted = registry.sighted;
         for &id in doubtful {
-            if registry.state(id) != Some(State::Delivered) {
+            let Some(known) = registry.known.get_mut(&id) else {
+                continue;
+            };
+            if known.record.state != State::Delivered {
                 continue;
             }
-            if mounted.contains(&id) || blind {
-                if let Some(known) = registry.known.get_mut(&id) {
-                    known.record.state = State::Attached;
-                    known.record.seen = mounted.contains(&id);
-                }
+            if mounted.contains(&id) {
+                (known.record.state, known.record.seen) = (State::Attached, true);
                 // A failure is on the agenda.
                 let _ = self.write(&mut registry, id);
-            } else {
+                continue;
+            }
+            let missed_before = known.absent_since.replace(now).is_some();
+            if sighted && missed_before {
                 self.end(&mut registry, id, "it was never attached", false);
+            } else {
+                known.settle_at = now + clock::millis(if sighted { SECOND_READ } else { NO_SIGN });
+                self.plan(&mut registry, id);
             }
         }
     }
@@ -189,15 +206,11 @@ impl Registry {
         }
     }
 
-    /// Some volumes are attached as their shims said, and none of those is in this table: it shows
-    /// another mount namespace than the kubelet's, and absence from it means nothing.
-    fn is_blind(&self, mounted: &HashSet<VolumeId>) -> bool {
-        let mut attached = self
-            .known
-            .values()
-            .filter(|known| known.record.state == State::Attached)
-            .peekable();
-        attached.peek().is_some() && !attached.any(|known| mounted.contains(&known.record.id))
+    /// What a whole read of the mount table says beyond single volumes.
+    pub(super) fn look_around(&mut self, mounted: &HashSet<VolumeId>) {
+        self.sighted |= !mounted.is_empty();
+        let strange = |id: &&VolumeId| !self.known.contains_key(id) && !self.asked(id);
+        self.strangers = mounted.iter().filter(strange).count();
     }
 }
 

@@ -8,6 +8,7 @@ use super::mounts::{self, Changes};
 use super::plan::ABSENCE_GRACE;
 use super::record::State;
 use super::registry::{Registry, Volumes};
+use super::settle::SECOND_READ;
 use crate::clock;
 use std::collections::HashSet;
 use std::convert::Infallible;
@@ -16,9 +17,6 @@ use vaulttmpfs_api::VolumeId;
 
 /// Changes of the mount table are coalesced to one read in this time.
 const READ_PAUSE: Duration = Duration::from_secs(1);
-
-/// Two reads that both miss a volume are at least this far apart.
-const SECOND_READ: Duration = Duration::from_secs(2);
 
 /// How soon a mount table that cannot be read or listened to is tried again.
 const TRY_AGAIN: Duration = Duration::from_secs(10);
@@ -56,6 +54,7 @@ impl Volumes {
     fn compare(&self, mounted: &HashSet<VolumeId>) -> bool {
         let now = clock::boottime_ms();
         let mut registry = self.lock();
+        registry.look_around(mounted);
         let (mut shown, mut again, mut vanished) = (Vec::new(), false, Vec::new());
         for (&id, known) in &mut registry.known {
             if mounted.contains(&id) {
@@ -76,10 +75,6 @@ impl Volumes {
                 }
             }
         }
-        registry.strangers = mounted
-            .iter()
-            .filter(|id| !registry.known.contains_key(id))
-            .count();
         for id in shown {
             self.shown(&mut registry, id);
         }

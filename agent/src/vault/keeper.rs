@@ -1,0 +1,383 @@
+//! The keeper: makes the session, keeps the generator token alive, takes another one.
+
+use super::calls::{Generator, Health};
+use super::client;
+use super::error::{VaultError, Verdict};
+use super::lease::Lease;
+use super::session::{Live, PAUSES, Reload, Session, Standing, lock};
+use super::token_file::{self, Watch};
+use super::transport::Transport;
+use crate::failure::{Failure, Reason};
+use crate::{clock, timer};
+use secrecy::{ExposeSecret, SecretString};
+use std::convert::Infallible;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use tokio::sync::mpsc;
+
+/// How long a connection stays unused before the keeper uses it: below the idle timeout of common
+/// servers and load balancers for Vault (300 s and more), and seldom enough to cost nothing.
+const KEEP_WARM: Duration = Duration::from_secs(240);
+
+/// A caller in need shortens the keeper's pause to this at most.
+const PAUSE_WHEN_NEEDED: Duration = Duration::from_secs(1);
+
+/// A file that is being written is read when it has been left alone for so long.
+const WRITTEN: Duration = Duration::from_millis(200);
+
+/// The token's directory is looked for so often where it is not there.
+const LOOK_FOR_DIRECTORY: Duration = Duration::from_secs(60);
+
+/// What the keeper is woken for.
+enum Wake {
+    Warm,
+    Doubt,
+    Renewal,
+    Reload(Reload),
+}
+
+impl Session {
+    /// Makes the session, keeps it warm and its token alive, makes it anew, and takes up a new token.
+    pub async fn keep(&self) -> Infallible {
+        tokio::join!(self.keep_live(), self.follow_token_file()).0
+    }
+
+    async fn keep_live(&self) -> Infallible {
+        let mut reloads = self.reloads.lock().await;
+        let mut pause = PAUSES.0;
+        let mut attempt = self.establish().await;
+        loop {
+            let failure = match attempt {
+                Ok(live) => {
+                    pause = PAUSES.0;
+                    self.stay(live, &mut reloads).await
+                }
+                Err(failure) => failure,
+            };
+            self.say(&failure);
+            self.publish(Standing::Degraded(failure), 1);
+            attempt = tokio::select! {
+                () = self.rest(pause) => self.establish().await,
+                Some(reload) = reloads.recv() => {
+                    let attempt = self.candidate().await;
+                    // Whoever asked may have gone.
+                    let _ = reload.send(attempt.as_ref().map(drop).map_err(Clone::clone));
+                    attempt
+                }
+            };
+            pause = (pause * 2).min(PAUSES.1);
+        }
+    }
+
+    async fn rest(&self, pause: Duration) {
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            () = self.needed.notified() => {
+                tokio::time::sleep(pause.min(PAUSE_WHEN_NEEDED)).await;
+            }
+        }
+    }
+
+    /// A session with the file's token; where that is no good, with the one that served last.
+    async fn establish(&self) -> Result<Live, Failure> {
+        let Some(known) = lock(&self.known).clone() else {
+            return self.try_token(self.read_token()?).await;
+        };
+        let attempt = match self.read_token() {
+            Ok(token) if same(&token, &known) => return self.try_token(token).await,
+            Ok(_) => self.candidate().await,
+            Err(failure) => Err(failure),
+        };
+        match attempt {
+            Err(failure) if failure.reason == Reason::GeneratorToken => {
+                let fallback = self.try_token(known).await;
+                if fallback
+                    .as_ref()
+                    .is_err_and(|it| it.reason == failure.reason)
+                {
+                    *lock(&self.known) = None;
+                }
+                fallback.map_err(|_| failure)
+            }
+            attempt => attempt,
+        }
+    }
+
+    /// A session with the file's token, which must be able to create tokens.
+    async fn candidate(&self) -> Result<Live, Failure> {
+        let live = self.try_token(self.read_token()?).await?;
+        self.may_create(&live).await?;
+        Ok(live)
+    }
+
+    async fn try_token(&self, token: SecretString) -> Result<Live, Failure> {
+        let transport = client::build(&self.vault)
+            .map_err(|problem| Failure::new(Reason::BadSettings, problem))?;
+        let health = self.healthy(&transport).await?;
+        let mut live = Live {
+            transport,
+            token,
+            generator: Generator::default(),
+            health,
+            lease: Mutex::new(Lease::of(&Generator::default(), 0, 0)),
+        };
+        live.generator = match live.transport.lookup_self(&self.headers(&live)).await {
+            Ok(generator) => generator,
+            Err(error) => return Err(self.not_looked_up(&live, &error).await),
+        };
+        self.refuse_root(&live.generator)?;
+        let mut random = [0];
+        // Without a random byte the token is renewed all the same, only together with others.
+        let _ = getrandom::fill(&mut random);
+        *lock(&live.lease) = Lease::of(&live.generator, clock::boottime_ms(), random[0]);
+        Ok(live)
+    }
+
+    /// A token that Vault knows, but that may not look itself up, is told from a bad one.
+    async fn not_looked_up(&self, live: &Live, error: &VaultError) -> Failure {
+        if error.is_denied() {
+            let headers = self.headers(live);
+            let known = match live.transport.role(&self.needs.role, &headers).await {
+                Ok(_) => true,
+                Err(error) => error.is_not_found(),
+            };
+            if known {
+                return Failure::new(
+                    Reason::GeneratorToken,
+                    format!(
+                        "Vault at {} knows the generator token, but does not let it look itself up ({error}): make it with the policy `default`, or add to its policy: path \"auth/token/lookup-self\" {{ capabilities = [\"read\"] }}",
+                        self.address()
+                    ),
+                );
+            }
+        }
+        self.failure(error)
+    }
+
+    fn refuse_root(&self, generator: &Generator) -> Result<(), Failure> {
+        if self.allow_root || !generator.is_root() {
+            return Ok(());
+        }
+        Err(Failure::new(
+            Reason::GeneratorToken,
+            format!(
+                "the generator token in {} is a root token, which may do everything: put one there that may only create pods' tokens, for example with `vaulttmpfs bootstrap` (for a demonstration, VAULTTMPFS_ALLOW_ROOT_TOKEN=true allows it)",
+                self.token_path.display()
+            ),
+        ))
+    }
+
+    /// Calls can be made from now on; what the token may do is looked at behind them.
+    fn take(&self, live: Live) -> Arc<Live> {
+        *lock(&self.known) = Some(live.token.clone());
+        tracing::info!(
+            vault = self.address(),
+            version = live.health.version,
+            policies = live.generator.policies.join(","),
+            "ready: Vault knows the generator token"
+        );
+        let live = Arc::new(live);
+        self.publish(Standing::Ready(Arc::clone(&live)), 0);
+        live
+    }
+
+    /// Keeps the connection warm and the token alive until the session is broken.
+    async fn stay(&self, live: Live, reloads: &mut mpsc::Receiver<Reload>) -> Failure {
+        let mut live = self.take(live);
+        let mut settled = self.inspect(&live).await;
+        loop {
+            let kept = match self.wake(&live, reloads).await {
+                Wake::Warm => self.healthy(&live.transport).await.map(drop),
+                Wake::Doubt => self.resolve_doubt(&live).await,
+                Wake::Renewal => self.renew_own(&live).await,
+                Wake::Reload(reload) => {
+                    if let Some(other) = self.exchange(reload).await {
+                        live = self.take(other);
+                        settled = false;
+                    }
+                    Ok(())
+                }
+            };
+            if let Err(failure) = kept {
+                return failure;
+            }
+            if !settled {
+                settled = self.inspect(&live).await;
+            }
+        }
+    }
+
+    async fn wake(&self, live: &Live, reloads: &mut mpsc::Receiver<Reload>) -> Wake {
+        let due = lock(&live.lease).due;
+        let renewal = async {
+            match due {
+                Some(due) => timer::sleep_until(due).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = tokio::time::sleep(KEEP_WARM) => Wake::Warm,
+            () = self.doubted.notified() => Wake::Doubt,
+            () = renewal => Wake::Renewal,
+            Some(reload) = reloads.recv() => Wake::Reload(reload),
+        }
+    }
+
+    async fn resolve_doubt(&self, live: &Live) -> Result<(), Failure> {
+        self.healthy(&live.transport).await?;
+        self.look_at_own(live).await?;
+        // Doubts come with each failed mount: one look a second is enough.
+        tokio::time::sleep(PAUSE_WHEN_NEEDED).await;
+        Ok(())
+    }
+
+    async fn look_at_own(&self, live: &Live) -> Result<(), Failure> {
+        let looked = live.transport.lookup_self(&self.headers(live)).await;
+        looked.map(drop).map_err(|error| self.failure(&error))
+    }
+
+    /// Renews the generator token. Only a token that Vault does not know any more breaks the
+    /// session: everything else is tried again.
+    async fn renew_own(&self, live: &Live) -> Result<(), Failure> {
+        let error = match live.transport.renew_self(&self.headers(live)).await {
+            Ok(renewal) => {
+                lock(&live.lease).renewed(renewal, clock::boottime_ms());
+                tracing::debug!("the generator token is renewed");
+                return Ok(());
+            }
+            Err(error) => error,
+        };
+        if error.is_denied() {
+            self.look_at_own(live).await?;
+        }
+        let why = renewal_trouble(&error);
+        let mut lease = lock(&live.lease);
+        if lease.trouble.as_ref() != Some(&why) {
+            tracing::warn!("{why}");
+        }
+        match error.verdict() {
+            Verdict::Final | Verdict::Gone => lease.final_failure(why),
+            Verdict::Denied | Verdict::Later => lease.failed(why, clock::boottime_ms()),
+        }
+        Ok(())
+    }
+
+    /// The session with the file's token, if that is good; whoever asked hears of it either way.
+    async fn exchange(&self, reload: Reload) -> Option<Live> {
+        let attempt = self.candidate().await;
+        let outcome = attempt.as_ref().map(drop).map_err(|failure| {
+            Failure::new(
+                failure.reason,
+                format!("the token in use stays: {}", failure.message),
+            )
+        });
+        if let Err(failure) = &outcome {
+            tracing::warn!(reason = failure.reason.word(), "{failure}");
+        }
+        // Whoever asked may have gone.
+        let _ = reload.send(outcome);
+        attempt.ok()
+    }
+
+    async fn healthy(&self, transport: &Transport) -> Result<Health, Failure> {
+        let health = transport
+            .health()
+            .await
+            .map_err(|error| self.failure(&error))?;
+        if health.sealed || !health.initialized {
+            let state = if health.initialized {
+                "sealed: unseal it"
+            } else {
+                "not initialised"
+            };
+            let message = format!("Vault at {} is {state}", self.address());
+            return Err(Failure::new(Reason::VaultSealed, message));
+        }
+        Ok(health)
+    }
+
+    fn read_token(&self) -> Result<SecretString, Failure> {
+        token_file::read(&self.token_path).map_err(|problem| {
+            let message = format!(
+                "no generator token in {}: {problem}; make one with `vaulttmpfs bootstrap`, or write it there",
+                self.token_path.display()
+            );
+            Failure::new(Reason::GeneratorToken, message)
+        })
+    }
+
+    fn publish(&self, standing: Standing, failed: u64) {
+        self.state.send_modify(|state| {
+            state.standing = standing;
+            state.failed += failed;
+        });
+    }
+
+    /// Says a failure once, not at each try.
+    fn say(&self, failure: &Failure) {
+        let known =
+            matches!(&self.state.borrow().standing, Standing::Degraded(known) if known == failure);
+        if !known {
+            tracing::warn!(reason = failure.reason.word(), "not ready: {failure}");
+        }
+    }
+
+    /// Takes a token up that appears in the file. Never fails: the file is read anyhow when the
+    /// session is made, and `vaulttmpfs reload` remains.
+    async fn follow_token_file(&self) -> Infallible {
+        let Some(directory) = self.token_path.parent().filter(|_| self.watch_token) else {
+            return std::future::pending().await;
+        };
+        loop {
+            if let Err(error) = self.follow_changes(directory).await {
+                tracing::debug!("{} is not watched: {error}", directory.display());
+            }
+            tokio::time::sleep(LOOK_FOR_DIRECTORY).await;
+        }
+    }
+
+    async fn follow_changes(&self, directory: &Path) -> std::io::Result<()> {
+        let watch = Watch::on(directory)?;
+        loop {
+            // Once at the begin: it may have changed while nobody watched.
+            self.consider_file().await;
+            let there = watch.changed().await?;
+            tokio::time::sleep(WRITTEN).await;
+            if !there || !watch.drain()? {
+                return Ok(());
+            }
+        }
+    }
+
+    /// A file that is gone, empty or no token is left alone: someone is at work on it.
+    async fn consider_file(&self) {
+        let Ok(token) = token_file::read(&self.token_path) else {
+            return;
+        };
+        let known = lock(&self.known).clone();
+        // Without one, the keeper itself is about to read the file, or soon will be.
+        let Some(known) = known else {
+            self.needed.notify_one();
+            return;
+        };
+        if !same(&token, &known) && self.reload().await.is_ok() {
+            tracing::info!("the generator token's new file is in use");
+        }
+    }
+}
+
+fn same(one: &SecretString, other: &SecretString) -> bool {
+    one.expose_secret() == other.expose_secret()
+}
+
+fn renewal_trouble(error: &VaultError) -> String {
+    let what_to_do = if error.is_denied() {
+        "add to its policy: path \"auth/token/renew-self\" { capabilities = [\"update\"] }"
+    } else if error.verdict() == Verdict::Later {
+        "it is tried again"
+    } else {
+        "put another one in place, for example with `vaulttmpfs bootstrap`"
+    };
+    format!("the generator token could not be renewed ({error}): {what_to_do}")
+}

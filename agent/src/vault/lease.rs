@@ -1,0 +1,145 @@
+//! How long the generator token lives, and when it is renewed: no clock and no call in here.
+
+use super::calls::{Generator, Renewal};
+use crate::clock::millis;
+use std::time::Duration;
+
+/// The pauses between failed renewals: the first, and the longest.
+const RETRIES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(300));
+
+/// Closer to its end than this a token is not worth more haste.
+const SHORTEST_RETRY: Duration = Duration::from_millis(200);
+
+/// The generator token's life. Moments are milliseconds on `CLOCK_BOOTTIME`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Lease {
+    /// When the token ends; nothing where it never does.
+    pub(super) expires: Option<u64>,
+    /// When it is renewed next; nothing where it cannot be.
+    pub(super) due: Option<u64>,
+    /// Why the last renewal failed.
+    pub(super) trouble: Option<String>,
+    period: Duration,
+    failures: u32,
+    random: u8,
+}
+
+impl Lease {
+    /// What a look-up tells. A periodic token's last renewal is known by what is left of its
+    /// period, so that a new session renews nothing early.
+    pub(super) fn of(generator: &Generator, now: u64, random: u8) -> Self {
+        let left = Duration::from_secs(generator.ttl);
+        let whole = Duration::from_secs(generator.period).max(left);
+        let mut lease = Self {
+            expires: None,
+            due: None,
+            trouble: None,
+            period: Duration::from_secs(generator.period),
+            failures: 0,
+            random,
+        };
+        let begun = now.saturating_sub(millis(whole.saturating_sub(left)));
+        lease.begin(begun, whole, generator.renewable);
+        lease
+    }
+
+    pub(super) fn renewed(&mut self, renewal: Renewal, now: u64) {
+        self.failures = 0;
+        self.trouble = None;
+        self.begin(now, renewal.ttl, renewal.renewable);
+    }
+
+    /// Puts the renewal off: pauses double, but stay below a tenth of what is left to live.
+    pub(super) fn failed(&mut self, why: String, now: u64) {
+        let left = self.expires.map_or(u64::MAX, |end| end.saturating_sub(now));
+        let pause = RETRIES.0 * 2_u32.pow(self.failures.min(10));
+        let pause = millis(pause.min(RETRIES.1)).min(left / 10);
+        self.due = Some(now.saturating_add(pause.max(millis(SHORTEST_RETRY))));
+        self.failures += 1;
+        self.trouble = Some(why);
+    }
+
+    /// Vault will never renew it.
+    pub(super) fn final_failure(&mut self, why: String) {
+        self.due = None;
+        self.trouble = Some(why);
+    }
+
+    /// How long an outage may be that the token survives for sure: it is renewed at a third.
+    pub(super) fn survives(&self) -> Duration {
+        self.period * 2 / 3
+    }
+
+    fn begin(&mut self, begun: u64, whole: Duration, renewable: bool) {
+        let lives = !whole.is_zero();
+        self.expires = lives.then(|| begun + millis(whole));
+        self.due = (lives && renewable).then(|| begun + jittered(millis(whole) / 3, self.random));
+    }
+}
+
+/// Three quarters to all of a time: tokens of nodes that started together are not renewed together,
+/// and none later than its third.
+fn jittered(time: u64, random: u8) -> u64 {
+    time * 3 / 4 + time / 4 * u64::from(random) / 255
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HOUR: u64 = 3600;
+
+    fn token(ttl: u64, period: u64, renewable: bool) -> Generator {
+        Generator {
+            ttl,
+            period,
+            renewable,
+            ..Generator::default()
+        }
+    }
+
+    #[test]
+    fn a_periodic_token_is_renewed_at_a_third_of_its_period() {
+        let now = 1_000_000_000;
+        let lease = Lease::of(&token(24 * HOUR, 24 * HOUR, true), now, 255);
+        assert_eq!(lease.due, Some(now + 8 * HOUR * 1000));
+        assert_eq!(lease.survives(), Duration::from_secs(16 * HOUR));
+        let early = Lease::of(&token(24 * HOUR, 24 * HOUR, true), now, 0);
+        assert_eq!(early.due, Some(now + 6 * HOUR * 1000));
+        let later = Lease::of(&token(20 * HOUR, 24 * HOUR, true), now, 255);
+        assert_eq!(later.due, Some(now + 4 * HOUR * 1000));
+        let late = Lease::of(&token(HOUR, 24 * HOUR, true), now, 255);
+        assert!(late.due < Some(now) && late.expires == Some(now + HOUR * 1000));
+    }
+
+    #[test]
+    fn what_cannot_be_renewed_is_not() {
+        assert_eq!(Lease::of(&token(HOUR, 0, false), 5, 0).due, None);
+        let root = Lease::of(&token(0, 0, false), 5, 0);
+        assert_eq!((root.due, root.expires), (None, None));
+    }
+
+    #[test]
+    fn retries_grow_and_stay_below_a_tenth_of_what_is_left() {
+        let now = 1_000_000_000;
+        let mut lease = Lease::of(&token(HOUR, HOUR, true), now, 255);
+        let mut pauses = Vec::new();
+        for _ in 0..12 {
+            lease.failed("no".into(), now);
+            pauses.push(lease.due.map_or(0, |due| due - now) / 1000);
+        }
+        assert_eq!(pauses[..4], [1, 2, 4, 8]);
+        assert_eq!(pauses[11], 300);
+        lease.failed("no".into(), now + 3_590_000);
+        assert_eq!(lease.due, Some(now + 3_590_000 + 1000));
+        lease.failed("no".into(), now + 3_599_900);
+        assert_eq!(lease.due, Some(now + 3_599_900 + 200));
+        let renewal = Renewal {
+            ttl: Duration::from_secs(HOUR),
+            renewable: true,
+        };
+        lease.renewed(renewal, now);
+        assert_eq!(lease.due, Some(now + HOUR * 1000 / 3));
+        assert_eq!(lease.trouble, None);
+    }
+}
