@@ -191,6 +191,8 @@ pub struct Kubelet {
     driver: PathBuf,
     root: PathBuf,
     socket: PathBuf,
+    /// A process whose mount namespace the kubelet is in; none where it is the node's.
+    lives_with: Option<u32>,
     transcript: Arc<Mutex<String>>,
 }
 
@@ -202,6 +204,7 @@ impl Kubelet {
             driver: driver.to_owned(),
             root: root.to_owned(),
             socket: socket.to_owned(),
+            lives_with: None,
             transcript: Arc::default(),
         }
     }
@@ -211,6 +214,15 @@ impl Kubelet {
     pub fn with_root(&self, root: &Path) -> Self {
         Self {
             root: root.to_owned(),
+            ..self.clone()
+        }
+    }
+
+    /// The same in the mount namespace of this process.
+    #[must_use]
+    pub fn living_with(&self, process: u32) -> Self {
+        Self {
+            lives_with: Some(process),
             ..self.clone()
         }
     }
@@ -277,10 +289,20 @@ impl Kubelet {
 
     /// A command as the kubelet executes it, its output aside.
     pub fn command(&self, arguments: &[impl AsRef<std::ffi::OsStr>]) -> Command {
-        let mut command = Command::new(&self.driver);
+        let mut command = match self.lives_with {
+            None => Command::new(&self.driver),
+            Some(process) => {
+                let mut command = Command::new("nsenter");
+                command
+                    .arg(format!("--mount=/proc/{process}/ns/mnt"))
+                    .arg(&self.driver);
+                command
+            }
+        };
         command
             .args(arguments)
             .env_clear()
+            .env("PATH", "/usr/bin:/bin")
             .env(SOCKET_VARIABLE, &self.socket)
             .current_dir("/")
             .stdin(Stdio::null());

@@ -1,8 +1,8 @@
 //! Everything together: Vault with the product's side set up, a node, an agent, a kubelet.
 
 use crate::{
-    Agent, Kubelet, Node, OpenBao, Options, Pod, Proxy, Role, Settings, Vault, Volume, eventually,
-    text,
+    Agent, Kubelet, Node, OpenBao, Options, Pod, Proxy, Role, Settings, Storage, Vault, Volume,
+    eventually, text,
 };
 use serde_json::Value;
 use std::fs;
@@ -28,6 +28,7 @@ pub struct LabBuilder {
     settings: Settings,
     proxied: bool,
     agent_as_root: bool,
+    storage: Storage,
     wait: Wait,
 }
 
@@ -53,6 +54,7 @@ impl Lab {
             settings: Settings::new(),
             proxied: false,
             agent_as_root: false,
+            storage: Storage::Memory,
             wait: Wait::Ready,
         }
     }
@@ -165,6 +167,20 @@ impl LabBuilder {
         self
     }
 
+    /// The recommended role with these settings changed.
+    #[must_use]
+    pub fn applications(mut self, changes: &serde_json::Value) -> Self {
+        self.roles[0] = Role::new("applications", changes);
+        self
+    }
+
+    /// Vault keeps its data on disk: it can be stopped, started and restored.
+    #[must_use]
+    pub fn vault_on_disk(mut self) -> Self {
+        self.storage = Storage::Disk;
+        self
+    }
+
     /// Another environment variable for the agent, or another value for one.
     #[must_use]
     pub fn set(mut self, name: &str, value: &str) -> Self {
@@ -205,7 +221,7 @@ impl LabBuilder {
     pub fn start(self) -> Lab {
         // First: what is started later lives in the node's namespace.
         let node = Node::new();
-        let vault = OpenBao::start();
+        let vault = OpenBao::start_on(self.storage);
         vault.root().make_secrets();
         vault.root().make_roles(&self.roles);
         let proxy = self.proxied.then(|| Proxy::start(&vault));

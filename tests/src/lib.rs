@@ -28,6 +28,7 @@ mod openbao;
 mod proxy;
 mod secrets;
 mod socket;
+mod trace;
 mod vault;
 
 pub use authority::{Authority, Identity};
@@ -37,8 +38,9 @@ pub use kubelet::{Kubelet, Options, Outcome, Pod, Volume};
 pub use lab::{Lab, LabBuilder};
 pub use mounts::{Mount, mount_table};
 pub use node::{Agent, Node, Settings};
-pub use openbao::OpenBao;
+pub use openbao::{OpenBao, Storage};
 pub use proxy::{Fault, Proxy};
 pub use secrets::Secrets;
 pub use socket::Answer;
+pub use trace::{Moment, kill_at};
 pub use vault::{GENERATOR_POLICY, Reply, Role, Vault, text};

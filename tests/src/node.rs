@@ -7,6 +7,7 @@ use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::signal::Signal;
 use nix::sys::stat::{Mode, umask};
+use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fs::{self, OpenOptions, Permissions};
 use std::os::unix::fs::{PermissionsExt, chown};
@@ -142,6 +143,44 @@ impl Node {
             }
         }
         text
+    }
+}
+
+/// The journal's records, for tests that need what a real machine does to them: another boot, another
+/// machine, a bad sector.
+impl Node {
+    /// Each record, with its file's path.
+    #[must_use]
+    pub fn records(&self) -> Vec<(PathBuf, Value)> {
+        let entries = fs::read_dir(self.path("state/volumes")).expect("the journal");
+        entries
+            .flatten()
+            .filter(|entry| !entry.file_name().as_encoded_bytes().starts_with(b"."))
+            .filter_map(|entry| {
+                // It may go while one looks.
+                let text = fs::read(entry.path()).ok()?;
+                Some((entry.path(), serde_json::from_slice(&text).ok()?))
+            })
+            .collect()
+    }
+
+    /// The record of the volume that has or had this directory.
+    #[must_use]
+    pub fn record_of(&self, directory: &Path) -> Option<Value> {
+        let directory = directory.to_str();
+        self.records()
+            .into_iter()
+            .map(|(_, record)| record)
+            .find(|record| record["mount_dir"].as_str() == directory)
+    }
+
+    /// Changes each record. No agent may be running.
+    pub fn change_records(&self, mut change: impl FnMut(&mut Value)) {
+        for (path, mut record) in self.records() {
+            change(&mut record);
+            // In place, so that it stays the agent's.
+            fs::write(path, record.to_string()).expect("a record");
+        }
     }
 }
 

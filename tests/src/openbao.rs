@@ -6,14 +6,27 @@ use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 use std::fs::{self, File};
 use std::net::TcpListener;
-use std::path::PathBuf;
 use tempfile::TempDir;
 use ureq::http::Method;
 
 /// How often another port is tried when someone else was faster to take the one found free.
 const PORT_TRIES: usize = 5;
 
-/// A running, unsealed server whose storage is its memory.
+/// The names of its files and directories, in its own directory.
+const CONFIGURATION: &str = "openbao.hcl";
+const DATA: &str = "data";
+const SAVED: &str = "saved";
+
+/// Where a server keeps its data.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Storage {
+    /// In its memory: gone when it stops.
+    Memory,
+    /// In files.
+    Disk,
+}
+
+/// A running, unsealed server.
 pub struct OpenBao {
     root: Vault,
     unseal_key: String,
@@ -24,16 +37,23 @@ pub struct OpenBao {
 }
 
 impl OpenBao {
-    /// Starts, initialises and unseals one. It ends with the calling thread.
+    /// Starts, initialises and unseals one that keeps its data in memory. It ends with the calling
+    /// thread.
     #[must_use]
     pub fn start() -> Self {
+        Self::start_on(Storage::Memory)
+    }
+
+    /// The same, its data kept there.
+    #[must_use]
+    pub fn start_on(storage: Storage) -> Self {
         let authority = Authority::new();
         let directory = tempfile::Builder::new()
             .prefix("vaulttmpfs-openbao-")
             .tempdir()
             .expect("a directory for OpenBao");
         let (process, address) = (0..PORT_TRIES)
-            .find_map(|_| start_on_free_port(&authority, &directory))
+            .find_map(|_| start_on_free_port(&authority, &directory, storage))
             .unwrap_or_else(|| panic!("OpenBao does not start: {}", log(&directory)));
         let anyone = Vault::new(&address, &authority.certificate(), "");
         let keys = put(
@@ -80,6 +100,45 @@ impl OpenBao {
     /// The process, to be stopped, continued or killed.
     pub fn process(&mut self) -> &mut Child {
         &mut self.process
+    }
+
+    /// Stops it, as its machine's end would.
+    pub fn stop(&mut self) {
+        self.process.kill();
+    }
+
+    /// Starts it again after [`Self::stop`], where it was, with the data that is on its disk.
+    pub fn start_again(&mut self) {
+        let (process, vault) = (spawn(&self.directory), &self.root);
+        self.process = process;
+        eventually("OpenBao's first answer", || {
+            vault.call(Method::GET, "sys/seal-status", None).ok()
+        });
+        self.unseal();
+    }
+
+    /// Takes a copy of the data on its disk. It is stopped meanwhile.
+    pub fn save(&mut self) {
+        self.stop();
+        self.copy_data(DATA, SAVED);
+        self.start_again();
+    }
+
+    /// Puts the data back that [`Self::save`] took, as from a backup.
+    pub fn restore(&mut self) {
+        self.stop();
+        fs::remove_dir_all(self.directory.path().join(DATA)).expect("data on the disk");
+        self.copy_data(SAVED, DATA);
+        self.start_again();
+    }
+
+    fn copy_data(&self, from: &str, to: &str) {
+        let path = self.directory.path();
+        let status = std::process::Command::new("cp")
+            .arg("-a")
+            .args([path.join(from), path.join(to)])
+            .status();
+        assert!(status.expect("cp").success(), "{from} cannot be copied");
     }
 
     /// Seals it: from now on it answers 503 to nearly everything.
@@ -131,19 +190,15 @@ fn put(vault: &Vault, path: &str, body: &Value) -> Value {
 }
 
 /// Starts it on a port that was free a moment ago, or returns nothing when it ended at once.
-fn start_on_free_port(authority: &Authority, directory: &TempDir) -> Option<(Child, String)> {
+fn start_on_free_port(
+    authority: &Authority,
+    directory: &TempDir,
+    storage: Storage,
+) -> Option<(Child, String)> {
     let listener = format!("127.0.0.1:{}", free_port());
     let address = format!("https://{listener}");
-    let configuration = write_configuration(authority, directory, &listener);
-    let output = File::create(directory.path().join("log")).expect("OpenBao's log");
-    let mut command = Child::command(binaries::openbao().as_os_str(), RunAs::Root);
-    command
-        .args(["server", "-config"])
-        .arg(configuration)
-        .stdin(std::process::Stdio::null())
-        .stdout(output.try_clone().expect("OpenBao's log"))
-        .stderr(output);
-    let mut process = Child::spawn(&mut command, "OpenBao");
+    write_configuration(authority, directory, &listener, storage);
+    let mut process = spawn(directory);
     let vault = Vault::new(&address, &authority.certificate(), "");
     let alive = eventually("OpenBao's first answer", || {
         if process.ended().is_some() {
@@ -155,17 +210,40 @@ fn start_on_free_port(authority: &Authority, directory: &TempDir) -> Option<(Chi
     alive.then_some((process, address))
 }
 
-fn write_configuration(authority: &Authority, directory: &TempDir, listener: &str) -> PathBuf {
+fn spawn(directory: &TempDir) -> Child {
+    let directory = directory.path();
+    let output = File::create(directory.join("log")).expect("OpenBao's log");
+    let mut command = Child::command(binaries::openbao().as_os_str(), RunAs::Root);
+    command
+        .args(["server", "-config"])
+        .arg(directory.join(CONFIGURATION))
+        .stdin(std::process::Stdio::null())
+        .stdout(output.try_clone().expect("OpenBao's log"))
+        .stderr(output);
+    Child::spawn(&mut command, "OpenBao")
+}
+
+fn write_configuration(
+    authority: &Authority,
+    directory: &TempDir,
+    listener: &str,
+    storage: Storage,
+) {
     let directory = directory.path();
     let identity = authority.identity();
     fs::write(directory.join("server.crt"), identity.certificate).expect("a certificate file");
     fs::write(directory.join("server.key"), identity.key).expect("a key file");
     let cluster = format!("127.0.0.1:{}", free_port());
+    let path = directory.join(CONFIGURATION);
     let directory = directory.display();
+    let storage = match storage {
+        Storage::Memory => "storage \"inmem\" {}".to_owned(),
+        Storage::Disk => format!("storage \"file\" {{ path = \"{directory}/{DATA}\" }}"),
+    };
     // The audit log holds its values in the clear: so a test knows every secret there ever was.
     let text = format!(
         r#"
-storage "inmem" {{}}
+{storage}
 listener "tcp" {{
   address         = "{listener}"
   cluster_address = "{cluster}"
@@ -183,9 +261,7 @@ audit "file" "tests" {{
 }}
 "#
     );
-    let path = PathBuf::from(format!("{directory}/openbao.hcl"));
-    fs::write(&path, text).expect("OpenBao's configuration");
-    path
+    fs::write(path, text).expect("OpenBao's configuration");
 }
 
 fn free_port() -> u16 {

@@ -13,6 +13,7 @@ mod concurrency;
 mod demo;
 mod harness;
 mod hostile;
+mod lifecycle;
 mod mount;
 mod options;
 mod readme;

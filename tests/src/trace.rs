@@ -1,0 +1,89 @@
+//! Killing the driver at one exact moment, which no clock hits: just before, or just after, it
+//! attaches its volume.
+
+use nix::errno::Errno;
+use nix::sys::ptrace;
+use nix::sys::signal::{Signal, kill};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::Pid;
+use std::ffi::OsStr;
+use std::fs;
+use std::process::{Command, Stdio};
+
+use crate::eventually;
+
+/// `move_mount`, which has this number on every architecture that is younger than Linux 2.6.
+const MOVE_MOUNT: &str = "429";
+
+/// Where the driver dies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Moment {
+    /// Its volume is filled and not attached.
+    BeforeAttach,
+    /// Its volume is attached, and nobody has heard of it.
+    AfterAttach,
+}
+
+/// Runs the command, and kills it (-9) at this moment. Fails the test when it never comes there.
+pub fn kill_at(command: &Command, moment: Moment) {
+    let mut stopped = stopped_first(command);
+    let process = stopped.spawn().expect("the driver starts");
+    let pid = Pid::from_raw(process.id().cast_signed());
+    eventually("the driver to stop itself", || {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        let (_, state) = stat.rsplit_once(") ")?;
+        state.starts_with('T').then_some(())
+    });
+    let options = ptrace::Options::PTRACE_O_TRACESYSGOOD | ptrace::Options::PTRACE_O_EXITKILL;
+    ptrace::seize(pid, options).expect("tracing the driver");
+    kill(pid, Signal::SIGCONT).expect("letting the driver go on");
+    let mut inside = false;
+    loop {
+        let pass_on = match waitpid(pid, Some(WaitPidFlag::__WALL)).expect("the traced driver") {
+            WaitStatus::PtraceSyscall(_) => {
+                inside = !inside;
+                if is_move_mount(pid) && inside == (moment == Moment::BeforeAttach) {
+                    break;
+                }
+                None
+            }
+            WaitStatus::Stopped(_, signal) if signal != Signal::SIGCONT => Some(signal),
+            WaitStatus::Exited(..) | WaitStatus::Signaled(..) => {
+                panic!("the driver ended and has attached nothing")
+            }
+            _ => None,
+        };
+        ptrace::syscall(pid, pass_on).expect("letting the driver go on");
+    }
+    kill(pid, Signal::SIGKILL).expect("killing the driver");
+    loop {
+        match waitpid(pid, Some(WaitPidFlag::__WALL)) {
+            Ok(WaitStatus::Signaled(..) | WaitStatus::Exited(..)) | Err(Errno::ECHILD) => return,
+            _ => {}
+        }
+    }
+}
+
+/// The same command behind a shell that stops itself first, so that it can be traced from its first
+/// instruction on.
+fn stopped_first(command: &Command) -> Command {
+    let mut stopped = Command::new("/bin/sh");
+    stopped
+        .args(["-c", "kill -STOP $$; exec \"$@\"", "sh"])
+        .arg(command.get_program())
+        .args(command.get_args())
+        .env_clear()
+        .current_dir("/")
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
+    for (name, value) in command.get_envs() {
+        stopped.env(name, value.unwrap_or(OsStr::new("")));
+    }
+    stopped
+}
+
+fn is_move_mount(pid: Pid) -> bool {
+    let call = fs::read_to_string(format!("/proc/{pid}/syscall")).unwrap_or_default();
+    call.split(' ').next() == Some(MOVE_MOUNT)
+}
