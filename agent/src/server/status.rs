@@ -44,6 +44,10 @@ pub(super) struct Status {
 
 /// The generator token's life, in seconds; nothing for ever, or never.
 #[derive(Serialize)]
+#[expect(
+    clippy::struct_field_names,
+    reason = "the unit is part of the contract"
+)]
 struct Generator {
     ttl_s: Option<u64>,
     period_s: Option<u64>,
