@@ -9,6 +9,8 @@ pub enum Exit {
     Done,
     /// Something failed that is not the caller's doing.
     Failed,
+    /// There is no agent to ask.
+    NotRunning,
     /// Wrong arguments.
     Usage,
     /// Something is in use that this process needs for itself, or cannot be used.
@@ -20,6 +22,7 @@ impl Termination for Exit {
         ExitCode::from(match self {
             Self::Done => 0,
             Self::Failed => 1,
+            Self::NotRunning => 2,
             Self::Usage => 64,
             Self::Unavailable => 69,
         })

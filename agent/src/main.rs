@@ -20,6 +20,25 @@ enum Command {
     /// Settings are environment variables, those of Vault's own tools and some of its own. A bad one does not end the agent: it answers
     /// every mount with all that is wrong.
     Agent,
+    /// Show how the running agent is.
+    ///
+    /// Exit status: 0 it is ready, 1 it is not, or something is wrong, 2 there is no agent.
+    Status {
+        /// Print all that the agent says, as JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Have the running agent take the generator token that is in its file now (root).
+    ///
+    /// It takes it only once Vault knows it and lets it create tokens: else the token in use stays.
+    Reload,
+    /// Hold all revocations, or let them go on (root).
+    #[command(subcommand)]
+    Revocations(commands::revocations::Revocations),
+    /// Hand the agent the volumes that are mounted and that it does not know (root).
+    ///
+    /// For the case that its state directory was lost. Exit status: 0 when all were taken up.
+    Adopt,
 }
 
 const AFTER_HELP: &str = "The kubelet runs the driver, not this program; see README.md for both.";
@@ -41,5 +60,9 @@ fn main() -> Exit {
     vaulttmpfs::guard::no_traces();
     match arguments.command {
         Command::Agent => commands::agent::run(),
+        Command::Status { json } => commands::status::run(json),
+        Command::Reload => commands::reload::run(),
+        Command::Revocations(wish) => commands::revocations::run(wish),
+        Command::Adopt => commands::adopt::run(),
     }
 }

@@ -1,0 +1,106 @@
+//! One call to the running agent.
+
+use crate::config::{self, ProcessEnvironment};
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::Bytes;
+use hyper::{Method, Request};
+use hyper_util::client::legacy::{self, Client};
+use hyperlocal::{UnixClientExt, UnixConnector, Uri};
+use std::error::Error;
+use std::io::{self, ErrorKind};
+use std::path::Path;
+use std::time::Duration;
+use vaulttmpfs_api::Refusal;
+
+/// The agent asks Vault a few times for some calls, each within `VAULT_CLIENT_TIMEOUT`.
+const PATIENCE: Duration = Duration::from_secs(150);
+
+/// The largest answer that is read, in bytes: the list of some thousand volumes.
+const MAX_ANSWER: usize = 16 * 1024 * 1024;
+
+/// One call, for a command that has nothing else to do meanwhile. Answers with the status and the
+/// body.
+///
+/// # Errors
+/// There was no answer; a line that says why and what to do.
+pub fn request(method: &Method, path: &str, body: &[u8]) -> Result<(u16, Vec<u8>), String> {
+    let socket = config::locations(&ProcessEnvironment).socket;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| format!("the runtime cannot be started: {error}"))?;
+    runtime.block_on(async {
+        let answer = exchange(&socket, method, path, body);
+        match tokio::time::timeout(PATIENCE, answer).await {
+            Ok(answer) => answer,
+            Err(_) => Err(format!(
+                "the agent at {} did not answer within {} s",
+                socket.display(),
+                PATIENCE.as_secs()
+            )),
+        }
+    })
+}
+
+/// One call that must be answered with success. Answers with the body.
+///
+/// # Errors
+/// It was not; a line that says why.
+pub fn succeed(method: &Method, path: &str, body: &[u8]) -> Result<Vec<u8>, String> {
+    match request(method, path, body)? {
+        (200..300, answer) => Ok(answer),
+        (status, answer) => Err(match serde_json::from_slice::<Refusal>(&answer) {
+            Ok(refusal) => refusal.message,
+            Err(_) => format!("the agent answered with status {status}"),
+        }),
+    }
+}
+
+async fn exchange(
+    socket: &Path,
+    method: &Method,
+    path: &str,
+    body: &[u8],
+) -> Result<(u16, Vec<u8>), String> {
+    let request = Request::builder()
+        .method(method)
+        .uri(Uri::new(socket, path))
+        .header("Content-Type", "application/json")
+        .body(Full::new(Bytes::copy_from_slice(body)))
+        .map_err(|error| error.to_string())?;
+    let client: Client<UnixConnector, Full<Bytes>> = Client::unix();
+    let answer = client
+        .request(request)
+        .await
+        .map_err(|error| no_answer(socket, &error))?;
+    let status = answer.status().as_u16();
+    let body = Limited::new(answer.into_body(), MAX_ANSWER)
+        .collect()
+        .await
+        .map_err(|error| format!("the agent's answer broke off: {error}"))?;
+    Ok((status, body.to_bytes().to_vec()))
+}
+
+fn no_answer(socket: &Path, error: &legacy::Error) -> String {
+    let socket = socket.display();
+    match io_error(error).map(io::Error::kind) {
+        Some(ErrorKind::NotFound | ErrorKind::ConnectionRefused) => {
+            format!("no agent serves {socket}: is it running, and VAULTTMPFS_SOCKET the same?")
+        }
+        Some(ErrorKind::PermissionDenied) => {
+            format!("{socket} is not for this user: ask as root")
+        }
+        _ => format!("the agent at {socket} gave no answer: {error}"),
+    }
+}
+
+fn io_error<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a io::Error> {
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        if let Some(error) = error.downcast_ref() {
+            return Some(error);
+        }
+        cause = error.source();
+    }
+    None
+}
