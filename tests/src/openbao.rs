@@ -22,7 +22,7 @@ const SAVED: &str = "saved";
 pub enum Storage {
     /// In its memory: gone when it stops.
     Memory,
-    /// In files.
+    /// In files (raft).
     Disk,
 }
 
@@ -238,7 +238,12 @@ fn write_configuration(
     let directory = directory.display();
     let storage = match storage {
         Storage::Memory => "storage \"inmem\" {}".to_owned(),
-        Storage::Disk => format!("storage \"file\" {{ path = \"{directory}/{DATA}\" }}"),
+        Storage::Disk => {
+            fs::create_dir_all(path.with_file_name(DATA)).expect("a directory for data");
+            format!(
+                "storage \"raft\" {{\n  path = \"{directory}/{DATA}\"\n  node_id = \"one\"\n  performance_multiplier = \"1\"\n}}"
+            )
+        }
     };
     // The audit log holds its values in the clear: so a test knows every secret there ever was.
     let text = format!(

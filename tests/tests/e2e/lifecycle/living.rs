@@ -211,7 +211,7 @@ fn a_state_directory_that_was_cloned_to_another_machine() {
     let owed_for = mounted(&lab, "owed-0", &lab.options());
     let living = mounted(&lab, "living-0", &lab.options());
     let accessors = [&owed_for, &living].map(|volume| Accessors::of(&lab, volume));
-    lab.agent.call("POST", "/v1/revocations/hold", "");
+    let _ = lab.agent.call("POST", "/v1/revocations/hold", "");
     lab.kubelet.unmount(&owed_for).assert_success();
     lab.agent.kill();
     unmount_by_hand(&living);

@@ -1,1 +1,104 @@
-//! To come.
+//! Tokens that Vault has lost while their pods live: named, and never made anew under a pod.
+
+use super::{Accessors, SOON, mounted, shown, wait_for_log, wait_until_seen};
+use serde_json::json;
+use std::time::Duration;
+use vaulttmpfs_tests::{Lab, Volume, eventually_within};
+
+const CREATE: &str = "POST /v1/auth/token/create";
+
+fn lost(lab: &Lab) -> u64 {
+    lab.agent.get("/v1/status")["volumes"]["lost"]
+        .as_u64()
+        .unwrap()
+}
+
+#[track_caller]
+fn wait_until_lost(lab: &Lab, volumes: &[Volume]) {
+    eventually_within(SOON, "all of them to be lost", || {
+        (usize::try_from(lost(lab)).unwrap() == volumes.len()).then_some(())
+    });
+}
+
+#[test]
+fn one_revoked_behind_the_agents_back_is_named() {
+    let mut lab = Lab::builder()
+        .applications(&json!({ "period": "10s" }))
+        .proxied()
+        .start();
+    let volume = mounted(&lab, "robbed-0", &lab.options());
+    let other = mounted(&lab, "other-0", &lab.options());
+    let accessors = Accessors::of(&lab, &volume);
+    let body = json!({ "accessor": accessors.0[0] });
+    lab.vault.root().write("auth/token/revoke-accessor", &body);
+    wait_for_log(
+        &lab,
+        "shop/robbed-0 volume vault: Vault does not know its token any more",
+    );
+    wait_until_lost(&lab, std::slice::from_ref(&volume));
+    assert_eq!(shown(&lab, &volume).unwrap()["lost"], true);
+    assert_eq!(shown(&lab, &other).unwrap()["lost"], false);
+    // Known over a restart, said once, and nothing is made anew under a running pod.
+    lab.agent.kill();
+    lab.agent.start();
+    lab.agent.wait_until_ready();
+    super::give_time(Duration::from_secs(8));
+    assert_eq!(lost(&lab), 1);
+    let log = lab.agent.log();
+    assert_eq!(log.matches("does not know its token any more").count(), 1);
+    assert_eq!(lab.proxy().count(CREATE), 2);
+    Accessors::of(&lab, &other).assert_alive(&lab);
+}
+
+#[test]
+fn many_after_a_backup_was_restored_are_one_event() {
+    let mut lab = Lab::builder()
+        .applications(&json!({ "period": "60s" }))
+        .vault_on_disk()
+        .start();
+    let before = mounted(&lab, "before-0", &lab.options());
+    lab.vault.save();
+    eventually_within(SOON, "mounts to work again", || {
+        (lab.agent.call("GET", "/readyz", "").status == 200).then_some(())
+    });
+    let after: Vec<_> = (0..8)
+        .map(|number| mounted(&lab, &format!("after-{number}"), &lab.options()))
+        .collect();
+    wait_until_seen(&lab, &after[7]);
+    let kept = Accessors::of(&lab, &before);
+    lab.vault.restore();
+    // Renewals are due over some seconds: no one event by luck alone.
+    wait_until_lost(&lab, &after);
+    kept.assert_alive(&lab);
+    assert_eq!(shown(&lab, &before).unwrap()["lost"], false);
+    super::give_time(Duration::from_secs(8));
+    let log = lab.agent.log();
+    let said: Vec<&str> = log
+        .lines()
+        .filter(|line| line.contains("Vault has lost") || line.contains("does not know its token"))
+        .collect();
+    assert!(
+        said.len() <= 2 && said[0].contains("Vault has lost"),
+        "{said:#?}"
+    );
+}
+
+#[test]
+fn one_that_ended_lost_owes_nothing_for_ever() {
+    let lab = Lab::builder()
+        .applications(&json!({ "period": "10s" }))
+        .start();
+    let volume = mounted(&lab, "robbed-0", &lab.options());
+    let accessors = Accessors::of(&lab, &volume);
+    let body = json!({ "accessor": accessors.0[0] });
+    lab.vault.root().write("auth/token/revoke-accessor", &body);
+    wait_until_lost(&lab, std::slice::from_ref(&volume));
+    lab.kubelet.unmount(&volume).assert_success();
+    accessors.wait_until_revoked(&lab, SOON);
+    eventually_within(SOON, "an empty journal", || {
+        lab.node.records().is_empty().then_some(())
+    });
+    // The directory's next volume is a new one.
+    let again = mounted(&lab, "robbed-0", &lab.options());
+    assert_eq!(lab.unwrap(&again).read("secret/app").status, 200);
+}

@@ -1,1 +1,114 @@
-//! To come.
+//! Tokens of living volumes live on, far beyond their TTL.
+
+use super::{Accessors, RENEW, age, mounted, plain, plain_role, shown, wait_for_log};
+use serde_json::json;
+use std::time::Duration;
+use vaulttmpfs_tests::{Lab, Role, eventually_within};
+
+/// In seconds. A third of it is the time between renewals, so a busy machine may be late by half.
+const PERIOD: u64 = 8;
+
+/// For how many periods the tokens are watched.
+const PERIODS: u64 = 6;
+
+#[test]
+fn tokens_live_for_many_periods() {
+    let period = format!("{PERIOD}s");
+    let lab = Lab::builder()
+        .applications(&json!({ "period": period }))
+        .role(plain_role(&period))
+        .role(Role::new("rare", &json!({ "period": period })))
+        .proxied()
+        .start();
+    let untouched = mounted(&lab, "untouched-0", &lab.options());
+    let used = mounted(&lab, "used-0", &lab.options());
+    let holder = lab.unwrap(&used);
+    let plain = mounted(&lab, "plain-0", &plain(&lab));
+    let plain_holder = lab.vault.root().with_token(&plain.read("vault-token"));
+    // The agent hears of this role with the first mount.
+    let rare = mounted(&lab, "rare-0", &lab.options().with("vault/role", "rare"));
+    let all = [&untouched, &used, &plain, &rare].map(|volume| {
+        let accessor = Accessors::of(&lab, volume).0.remove(0);
+        (volume, accessor)
+    });
+    let until = PERIOD * PERIODS;
+    eventually_within(
+        Duration::from_secs(2 * until),
+        "some periods to pass",
+        || {
+            let ages = all.each_ref().map(|(volume, accessor)| {
+                age(&lab, accessor).unwrap_or_else(|| panic!("{}: its token died", volume.pod.name))
+            });
+            ages.iter().all(|age| *age >= until).then_some(())
+        },
+    );
+    for holder in [
+        &holder,
+        &plain_holder,
+        &lab.unwrap(&untouched),
+        &lab.unwrap(&rare),
+    ] {
+        assert_eq!(holder.read("secret/app").status, 200);
+    }
+    // Thirds of a period, give or take a quarter: not in a rush, either.
+    let most = usize::try_from(4 * until.div_ceil(PERIOD / 4)).unwrap();
+    let renewals = lab.proxy().count(RENEW);
+    assert!(renewals <= most, "{renewals} renewals of 4 volumes");
+    for (volume, _) in all {
+        let shown = shown(&lab, volume).unwrap();
+        assert!(shown["renewed_wall_ms"].is_u64(), "{shown}");
+        assert_eq!(shown["lost"], false);
+    }
+}
+
+#[test]
+fn a_token_with_a_max_ttl_is_kept_to_its_end_which_is_said_before() {
+    let changes = json!({ "period": "0s", "renewable": true });
+    let lab = Lab::builder().role(Role::new("ending", &changes)).start();
+    let (ttl, max) = (6, 30);
+    let options = lab
+        .options()
+        .with("vault/role", "ending")
+        .with("vault/ttl", &format!("{ttl}s"))
+        .with("vault/maxTTL", &format!("{max}s"));
+    let volume = mounted(&lab, "ending-0", &options);
+    let accessor = Accessors::of(&lab, &volume).0.remove(0);
+    let holder = lab.unwrap(&volume);
+    wait_for_log(&lab, "its token ends in");
+    let said_at = age(&lab, &accessor).expect("said while the token lives");
+    assert!((max / 2..max).contains(&said_at), "said after {said_at} s");
+    eventually_within(Duration::from_secs(max), "nearly its whole life", || {
+        let age = age(&lab, &accessor).expect("kept to its end");
+        (age >= max - 3).then_some(())
+    });
+    assert_eq!(holder.read("secret/app").status, 200);
+    eventually_within(Duration::from_secs(max), "its end", || {
+        age(&lab, &accessor).is_none().then_some(())
+    });
+}
+
+#[test]
+fn renewals_wait_for_vault_and_go_on() {
+    let mut lab = Lab::builder()
+        .applications(&json!({ "period": "40s" }))
+        .start();
+    let volumes: Vec<_> = (0..20)
+        .map(|number| mounted(&lab, &format!("web-{number}"), &lab.options()))
+        .collect();
+    let accessors: Vec<_> = volumes.iter().map(|one| Accessors::of(&lab, one)).collect();
+    // Sealed until all are due.
+    lab.vault.seal();
+    super::give_time(Duration::from_secs(18));
+    lab.vault.unseal();
+    eventually_within(
+        Duration::from_secs(90),
+        "one and a half periods to pass",
+        || {
+            let ages: Vec<u64> = accessors
+                .iter()
+                .map(|both| age(&lab, &both.0[0]).expect("a living token"))
+                .collect();
+            ages.iter().all(|age| *age >= 60).then_some(())
+        },
+    );
+}
