@@ -18,6 +18,7 @@
 mod authority;
 mod binaries;
 mod child;
+mod command;
 mod eventually;
 mod https;
 mod kubelet;
@@ -33,6 +34,7 @@ mod vault;
 
 pub use authority::{Authority, Identity};
 pub use child::Child;
+pub use command::Said;
 pub use eventually::{eventually, eventually_within};
 pub use kubelet::{Kubelet, Options, Outcome, Pod, Volume};
 pub use lab::{Lab, LabBuilder};

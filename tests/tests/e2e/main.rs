@@ -11,6 +11,7 @@
 mod atomicity;
 mod concurrency;
 mod demo;
+mod generator;
 mod harness;
 mod hostile;
 mod lifecycle;
