@@ -15,6 +15,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Instant;
 
 /// The proxy. Dropped, it closes every connection.
 pub struct Proxy {
@@ -28,7 +29,7 @@ struct Shared {
     upstream: ureq::Agent,
     vault: String,
     faults: Mutex<Vec<Order>>,
-    seen: Mutex<Vec<String>>,
+    seen: Mutex<Vec<(Instant, String)>>,
     accepted: AtomicUsize,
     /// Requests being answered now, and the most there ever were.
     busy: AtomicUsize,
@@ -111,13 +112,28 @@ impl Proxy {
     #[must_use]
     pub fn count(&self, request: &str) -> usize {
         let seen = self.shared.seen.lock().unwrap();
-        seen.iter().filter(|one| one.starts_with(request)).count()
+        seen.iter()
+            .filter(|(_, one)| one.starts_with(request))
+            .count()
+    }
+
+    /// When requests that begin so have come.
+    #[must_use]
+    pub fn times(&self, request: &str) -> Vec<Instant> {
+        let seen = self.shared.seen.lock().unwrap();
+        seen.iter()
+            .filter(|(_, one)| one.starts_with(request))
+            .map(|(at, _)| *at)
+            .collect()
     }
 
     /// All requests so far, as `METHOD PATH`.
     #[must_use]
     pub fn requests(&self) -> Vec<String> {
-        self.shared.seen.lock().unwrap().clone()
+        {
+            let seen = self.shared.seen.lock().unwrap();
+            seen.iter().map(|(_, one)| one.clone()).collect()
+        }
     }
 
     /// How many requests were being answered at the same time, at most.
@@ -147,7 +163,8 @@ impl Shared {
     fn take(&self, request: &str) -> Option<Fault> {
         let busy = self.busy.fetch_add(1, Ordering::SeqCst) + 1;
         self.busiest.fetch_max(busy, Ordering::SeqCst);
-        self.seen.lock().unwrap().push(request.to_owned());
+        let seen = (Instant::now(), request.to_owned());
+        self.seen.lock().unwrap().push(seen);
         let mut faults = self.faults.lock().unwrap();
         let order = faults
             .iter_mut()

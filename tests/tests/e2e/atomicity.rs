@@ -3,20 +3,7 @@
 use std::collections::HashSet;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
-use vaulttmpfs_tests::{Lab, Pod, Volume, text};
-
-/// A small generator of numbers (SplitMix64), so that a run can be repeated from its seed.
-struct Numbers(u64);
-
-impl Numbers {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-}
+use vaulttmpfs_tests::{Lab, Numbers, Pod, Volume, text};
 
 /// Mounts, and kills the driver after so long, if it is not done by then. Whether it was.
 fn mount_and_kill(lab: &Lab, volume: &Volume, after: Duration) -> bool {
@@ -42,11 +29,11 @@ fn kill_at_random_moments(rounds: u32) {
     outcome.assert_success();
     let span = u64::try_from(outcome.took.as_micros()).unwrap() * 3 / 2;
     let seed = u64::from(std::process::id());
-    let mut numbers = Numbers(seed);
+    let mut numbers = Numbers::from_seed(seed);
     let (mut whole, mut none) = (0, 0);
     for round in 0..rounds {
         let volume = lab.kubelet.volume(&Pod::new("web-0"), "vault");
-        let after = Duration::from_micros(numbers.next() % span);
+        let after = Duration::from_micros(numbers.below(span));
         let done = mount_and_kill(&lab, &volume, after);
         let mounts = lab.node.volumes();
         let mounted = mounts.iter().any(|mount| mount.is_at(&volume.directory));
@@ -123,7 +110,7 @@ fn a_driver_killed_at_very_many_random_moments_leaves_all_or_nothing() {
 fn kill_the_agent_at_random_moments(mounts: usize) {
     let mut lab = Lab::start();
     let seed = u64::from(std::process::id());
-    let mut numbers = Numbers(seed);
+    let mut numbers = Numbers::from_seed(seed);
     let pods: Vec<Volume> = (0..mounts)
         .map(|_| lab.kubelet.volume(&Pod::new("web-0"), "vault"))
         .collect();
@@ -136,7 +123,7 @@ fn kill_the_agent_at_random_moments(mounts: usize) {
                 .collect()
         });
         while !mounts.is_finished() {
-            std::thread::sleep(Duration::from_micros(numbers.next() % 60_000));
+            std::thread::sleep(Duration::from_micros(numbers.below(60_000)));
             lab.agent.kill();
             lab.agent.start();
             kills += 1;
