@@ -5,8 +5,11 @@
 //! |---|---|
 //! | `POST /v1/volumes` [`MountRequest`] | 200 [`VolumeAnswer`] |
 //! | `POST /v1/volumes/ID/attached` | 204; 404 the agent does not know the volume; 410 it has ended |
+//! | `POST /v1/volumes/ID/adopt` `{mount_dir, accessor}` | 204 taken up; else why not |
 //! | `DELETE /v1/volumes?mount_dir=DIR` | 204, known or not |
 //! | `GET /v1/volumes`, `GET /v1/status` | 200, without accessors |
+//! | `POST /v1/reload` | 204 the generator token in its file is in use; 503 it is not, and why |
+//! | `POST /v1/revocations/hold`, `POST /v1/revocations/release` | 204 |
 //! | `GET /healthz`, `GET /readyz` | 200 or 503 |
 //!
 //! Every other answer carries a [`Refusal`]. Unknown fields are ignored on both sides and none
