@@ -185,5 +185,5 @@ fn an_agent_killed_at_random_moments_forgets_no_volume() {
 #[test]
 #[ignore = "long"]
 fn an_agent_killed_at_very_many_random_moments_forgets_no_volume() {
-    kill_the_agent_at_random_moments(1000);
+    kill_the_agent_at_random_moments(600);
 }
