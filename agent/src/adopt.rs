@@ -85,6 +85,7 @@ fn record(
         ttl_ms: Some(clock::millis(whole)),
         expires: Some(now.after(left)),
         ends: None,
+        keep_within: None,
         renewed: Some(now.before(whole.saturating_sub(left))),
         wrapping: None,
         unmanaged: (!looked.renewable).then(|| "the token cannot be renewed".to_owned()),

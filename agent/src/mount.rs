@@ -361,6 +361,7 @@ impl Attempt<'_> {
             ttl_ms: made.ttl.map(clock::millis),
             expires: made.ttl.map(|ttl| now.after(ttl)),
             ends: token.max_ttl.map(|max| now.after(max)),
+            keep_within: token.max_ttl.map(|max| now.after(max)),
             renewed: None,
             wrapping: made.wrapping,
             unmanaged: made.unmanaged,

@@ -99,6 +99,16 @@ impl VaultError {
         matches!(self, Self::Answered(answer) if answer.status == 403)
     }
 
+    /// Would any other call fail so, too? Then it is the session's trouble, not one volume's.
+    #[must_use]
+    pub fn concerns_all_calls(&self) -> bool {
+        match self {
+            Self::NoConnection(_) | Self::NoAnswer(_) | Self::TimedOut(_) => true,
+            Self::Answered(answer) => matches!(answer.status, 472 | 473 | 502..=504),
+            Self::TooLarge | Self::NotUnderstood(_) | Self::Redirected(_) => false,
+        }
+    }
+
     /// Vault has nothing under that path.
     #[must_use]
     pub fn is_not_found(&self) -> bool {

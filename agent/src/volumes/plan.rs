@@ -34,16 +34,27 @@ pub(super) enum Task {
     Forget,
 }
 
-/// The next task of a volume and its time, in milliseconds on `CLOCK_BOOTTIME`. `noticed`: its end
-/// was said. Volumes that are only delivered have none: they are settled first.
-pub(super) fn next(record: &Record, rules: &Lifecycle, noticed: bool) -> Option<(u64, Task)> {
+/// What was done once and is not done again in this process.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Done {
+    /// The token's coming end was said.
+    pub(super) noticed: bool,
+    /// The look whether it was unwrapped is over, whatever it showed.
+    pub(super) looked: bool,
+}
+
+/// The next task of a volume and its time, in milliseconds on `CLOCK_BOOTTIME`. Volumes that are
+/// only delivered have none: they are settled first.
+pub(super) fn next(record: &Record, rules: &Lifecycle, done: Done) -> Option<(u64, Task)> {
     match record.state {
         State::Delivered => None,
         State::Attached => [
             renewal(record, rules).map(|at| (at, Task::Renew)),
-            look(record, rules).map(|at| (at, Task::LookUnwrapped)),
+            look(record, rules)
+                .filter(|_| !done.looked)
+                .map(|at| (at, Task::LookUnwrapped)),
             notice(record)
-                .filter(|_| !noticed)
+                .filter(|_| !done.noticed)
                 .map(|at| (at, Task::GiveNotice)),
         ]
         .into_iter()
@@ -74,7 +85,10 @@ fn renewal(record: &Record, rules: &Lifecycle) -> Option<u64> {
     let too_old = rules
         .max_age
         .is_some_and(|age| at >= record.created.after(age).boottime);
-    (!too_old).then_some(at)
+    let too_long = record
+        .keep_within
+        .is_some_and(|end| at + record.ttl_ms.unwrap_or_default() > end.boottime);
+    (!too_old && !too_long).then_some(at)
 }
 
 /// Three quarters to five quarters of a time, by a volume's own random byte.
@@ -118,9 +132,14 @@ fn forget(record: &Record) -> u64 {
     expires.after(ttl).boottime
 }
 
-/// When a retry is due after so many failures: 1 s doubling to 5 min.
-pub(super) fn retry(now: Moment, failures: u32) -> u64 {
-    now.boottime + (1000_u64 << failures.min(9)).min(300_000)
+/// When a retry is due after so many failures: 1 s doubling to 5 min, but within half of what a
+/// token that expires has left.
+pub(super) fn retry(now: Moment, failures: u32, expires: Option<Moment>) -> u64 {
+    let usual = (1000_u64 << failures.min(9)).min(300_000);
+    let left = expires
+        .map(|expires| millis(expires.since(now)))
+        .filter(|left| *left > 0);
+    now.boottime + left.map_or(usual, |left| usual.min(left / 2)).max(1000)
 }
 
 #[cfg(test)]
@@ -140,6 +159,10 @@ mod tests {
             interval: Duration::ZERO,
             burst: 1,
         },
+    };
+    const NOTICED: Done = Done {
+        noticed: true,
+        looked: false,
     };
     const MADE: u64 = 3_600_000;
     const MINUTE: u64 = 60_000;
@@ -161,7 +184,7 @@ mod tests {
         for (byte, minutes) in [(0, 15), (255, 25)] {
             let at = MADE + minutes * MINUTE;
             assert_eq!(
-                next(&attached(byte), &RULES, false),
+                next(&attached(byte), &RULES, Done::default()),
                 Some((at, Task::Renew))
             );
         }
@@ -170,7 +193,10 @@ mod tests {
             ..attached(0)
         };
         let at = MADE + 50 * MINUTE + 15 * MINUTE;
-        assert_eq!(next(&renewed, &RULES, false), Some((at, Task::Renew)));
+        assert_eq!(
+            next(&renewed, &RULES, Done::default()),
+            Some((at, Task::Renew))
+        );
     }
 
     #[test]
@@ -203,6 +229,13 @@ mod tests {
                 },
                 &RULES,
             ),
+            (
+                Record {
+                    keep_within: Some(attached(0).created.after(Duration::from_secs(4000))),
+                    ..attached(0)
+                },
+                &RULES,
+            ),
             (unwilling, &RULES),
             (attached(0), &old),
             (
@@ -213,7 +246,7 @@ mod tests {
                 &RULES,
             ),
         ] {
-            assert_eq!(next(&record, rules, false), None, "{record:?}");
+            assert_eq!(next(&record, rules, Done::default()), None, "{record:?}");
         }
     }
 
@@ -224,7 +257,7 @@ mod tests {
             ..attached(0)
         };
         assert_eq!(
-            next(&record, &RULES, false),
+            next(&record, &RULES, Done::default()),
             Some((MADE + 45_000, Task::Renew))
         );
     }
@@ -233,17 +266,23 @@ mod tests {
     fn a_wrapping_token_is_looked_at_once_before_its_end() {
         let at = MADE + 270_000;
         assert_eq!(
-            next(&wrapped(), &RULES, false),
+            next(&wrapped(), &RULES, Done::default()),
             Some((at, Task::LookUnwrapped))
         );
         let off = Lifecycle {
             watch_unwrap: WatchUnwrap::Off,
             ..RULES
         };
-        assert_eq!(next(&wrapped(), &off, false).unwrap().1, Task::Renew);
+        assert_eq!(
+            next(&wrapped(), &off, Done::default()).unwrap().1,
+            Task::Renew
+        );
         let mut looked = wrapped();
         looked.wrapping.as_mut().unwrap().unwrapped = Some(true);
-        assert_eq!(next(&looked, &RULES, false).unwrap().1, Task::Renew);
+        assert_eq!(
+            next(&looked, &RULES, Done::default()).unwrap().1,
+            Task::Renew
+        );
     }
 
     #[test]
@@ -255,14 +294,14 @@ mod tests {
         };
         let hour = 60 * MINUTE;
         assert_eq!(
-            next(&ends(3), &RULES, false),
+            next(&ends(3), &RULES, Done::default()),
             Some((MADE + 2 * hour, Task::GiveNotice))
         );
         assert_eq!(
-            next(&ends(720), &RULES, false),
+            next(&ends(720), &RULES, Done::default()),
             Some((MADE + 696 * hour, Task::GiveNotice))
         );
-        assert_eq!(next(&ends(3), &RULES, true), None);
+        assert_eq!(next(&ends(3), &RULES, NOTICED), None);
     }
 
     #[test]
@@ -270,18 +309,21 @@ mod tests {
         let mut record = wrapped();
         record.end(record.created, false, true);
         assert_eq!(record.owed, [Debt::RevokeWrapping, Debt::Revoke]);
-        assert_eq!(next(&record, &RULES, false), Some((MADE, Task::Pay)));
+        assert_eq!(
+            next(&record, &RULES, Done::default()),
+            Some((MADE, Task::Pay))
+        );
         let later = Lifecycle {
             revoke_delay: Duration::from_secs(30),
             ..RULES
         };
         assert_eq!(
-            next(&record, &later, false),
+            next(&record, &later, Done::default()),
             Some((MADE + 30_000, Task::Pay))
         );
         record.end(record.created, true, true);
         assert_eq!(
-            next(&record, &RULES, false),
+            next(&record, &RULES, Done::default()),
             Some((MADE + 60_000, Task::Pay))
         );
         assert_eq!(forget(&record), MADE + 120 * MINUTE);
@@ -289,7 +331,10 @@ mod tests {
         assert_eq!(forget(&record), MADE + 180 * MINUTE);
         record.end(record.created, true, true);
         record.end(record.created, false, false);
-        assert_eq!(next(&record, &RULES, false), Some((0, Task::Forget)));
+        assert_eq!(
+            next(&record, &RULES, Done::default()),
+            Some((0, Task::Forget))
+        );
         record.wishes.revoke = false;
         record.end(record.created, false, true);
         assert!(record.owed.is_empty());
@@ -302,8 +347,12 @@ mod tests {
             wall: 0,
         };
         let waits: Vec<_> = [0, 1, 2, 8, 9, 60]
-            .map(|failures| retry(now, failures))
+            .map(|failures| retry(now, failures, None))
             .into();
         assert_eq!(waits, [1000, 2000, 4000, 256_000, 300_000, 300_000]);
+        let expires = |seconds| Some(now.after(Duration::from_secs(seconds)));
+        assert_eq!(retry(now, 60, expires(100)), 50_000);
+        assert_eq!(retry(now, 60, expires(1)), 1000);
+        assert_eq!(retry(now, 60, expires(0)), 300_000, "it is over");
     }
 }

@@ -41,6 +41,9 @@ pub struct Record {
     pub expires: Option<Moment>,
     /// When it expires renewed or not, where it has an explicit max TTL.
     pub ends: Option<Moment>,
+    /// The end that the pod asked for. Vault forgets it at the first renewal, taking the role's
+    /// instead (tried on `OpenBao`): so no renewal may carry the token beyond.
+    pub keep_within: Option<Moment>,
     /// When it was renewed last.
     pub renewed: Option<Moment>,
     /// The wrapping token, where there is one.
@@ -221,7 +224,12 @@ impl Record {
     pub fn carry_over(&mut self, here: &Origin, now: Moment) {
         let carry = |moment: &mut Moment| *moment = moment.carried_over(now);
         carry(&mut self.created);
-        for moment in [&mut self.expires, &mut self.ends, &mut self.renewed] {
+        for moment in [
+            &mut self.expires,
+            &mut self.ends,
+            &mut self.keep_within,
+            &mut self.renewed,
+        ] {
             moment.iter_mut().for_each(carry);
         }
         if let Some(wrapping) = &mut self.wrapping {
@@ -315,6 +323,7 @@ pub(super) mod tests {
             ttl_ms: Some(3_600_000),
             expires: Some(created.after(std::time::Duration::from_secs(3600))),
             ends: None,
+            keep_within: None,
             renewed: None,
             wrapping: None,
             unmanaged: None,

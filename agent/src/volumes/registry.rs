@@ -2,7 +2,7 @@
 
 use super::agenda::Agenda;
 use super::journal::Journal;
-use super::plan;
+use super::plan::{self, Done, Task};
 use super::record::{Origin, Record, State};
 use crate::clock::{self, Moment};
 use crate::config::Lifecycle;
@@ -19,6 +19,9 @@ const ATTACH_GRACE: Duration = Duration::from_secs(10);
 
 /// The first wait for a shim that hung up to be gone; it doubles.
 const GONE_FIRST: Duration = Duration::from_millis(50);
+
+/// So many forgotten volumes are remembered by their ids, 16 bytes each.
+const MOST_GONE: usize = 10_000;
 
 /// How soon a record that could not be written is tried again.
 const WRITE_AGAIN: Duration = Duration::from_secs(5);
@@ -53,10 +56,14 @@ pub(super) struct Registry {
     pub(super) held: Option<String>,
     /// Moments at which volumes vanished, of the last minute: milliseconds on `CLOCK_BOOTTIME`.
     pub(super) vanished: Vec<u64>,
+    /// When all volumes were looked at last for a loss: milliseconds on `CLOCK_BOOTTIME`.
+    pub(super) hurried: Option<u64>,
     /// Volumes whose loss is not yet told.
     pub(super) lost: Vec<String>,
     /// The mount table has shown a volume of ours in this boot: its silence means something.
     pub(super) sighted: bool,
+    /// Volumes that have ended and are forgotten: should one still be mounted, its shim is to know.
+    pub(super) gone: HashSet<VolumeId>,
     /// Ids in the mount table that the agent does not know.
     pub(super) strangers: usize,
 }
@@ -76,8 +83,10 @@ pub(super) struct Known {
     /// Failures in a row of what is to be done at Vault, and no try before this moment.
     pub(super) failures: u32,
     pub(super) not_before: u64,
-    /// The token's coming end was said.
-    pub(super) noticed: bool,
+    /// What was done once and is not done again.
+    pub(super) done: Done,
+    /// Its token is looked for at once, by a renewal: another volume's was lost.
+    pub(super) hurry: bool,
     /// Missing from the mount table since.
     pub(super) absent_since: Option<u64>,
 }
@@ -97,7 +106,12 @@ impl Volumes {
     /// Takes up the volumes of the journal. Those of another boot have ended: their mounts went
     /// with it.
     #[must_use]
-    pub fn new(journal: Journal, records: Vec<Record>, here: Origin, rules: &Lifecycle) -> Self {
+    pub fn new(
+        journal: Journal,
+        mut records: Vec<Record>,
+        here: Origin,
+        rules: &Lifecycle,
+    ) -> Self {
         let volumes = Self {
             journal,
             here,
@@ -110,6 +124,8 @@ impl Volumes {
         {
             let mut registry = volumes.lock();
             registry.held = volumes.journal.held();
+            // The newest of a directory's volumes has it.
+            records.sort_by_key(|record| record.created.wall);
             for record in records {
                 volumes.take_up(&mut registry, record);
             }
@@ -202,7 +218,11 @@ impl Volumes {
     pub fn attached(&self, id: VolumeId) -> io::Result<Attached> {
         let mut registry = self.lock();
         let Some(known) = registry.known.get_mut(&id) else {
-            return Ok(Attached::Unknown);
+            return Ok(if registry.gone.contains(&id) {
+                Attached::Ended
+            } else {
+                Attached::Unknown
+            });
         };
         match known.record.state {
             State::Ended => return Ok(Attached::Ended),
@@ -275,14 +295,19 @@ impl Volumes {
         };
         let next = match known.record.state {
             State::Delivered => Some((known.settle_at, None)),
-            _ => plan::next(&known.record, &self.rules, known.noticed)
-                .map(|(at, task)| (at.max(known.not_before), Some(task))),
+            _ => plan::next(&known.record, &self.rules, known.done).map(|(at, task)| match task {
+                Task::Renew if known.hurry => (0, Some(task)),
+                _ => (at.max(known.not_before), Some(task)),
+            }),
         };
-        let unwritten = registry
-            .unwritten
-            .contains(&id)
-            .then(|| (clock::boottime_ms() + clock::millis(WRITE_AGAIN), None));
-        match next.into_iter().chain(unwritten).min() {
+        // A record that cannot be written is tried in steps, whatever else is due.
+        let write_again = clock::boottime_ms() + clock::millis(WRITE_AGAIN);
+        let next = match (registry.unwritten.contains(&id), next) {
+            (true, Some((at, task))) => Some((at.max(write_again), task)),
+            (true, None) => Some((write_again, None)),
+            (false, next) => next,
+        };
+        match next {
             Some((at, task)) => {
                 if registry.agenda.put(id, at, task) {
                     self.changed.notify_one();
@@ -329,6 +354,7 @@ impl Volumes {
             }
             if over {
                 registry.known.remove(&id);
+                registry.remember_gone(id);
             }
         }
         self.plan(registry, id);
@@ -399,6 +425,13 @@ impl Volumes {
 }
 
 impl Registry {
+    fn remember_gone(&mut self, id: VolumeId) {
+        if self.gone.len() >= MOST_GONE {
+            self.gone.clear();
+        }
+        self.gone.insert(id);
+    }
+
     /// Is Vault being asked for its token?
     pub(super) fn asked(&self, id: &VolumeId) -> bool {
         self.asked.contains_key(id)
@@ -437,7 +470,8 @@ impl Known {
             hung_up: None,
             failures: 0,
             not_before: 0,
-            noticed: false,
+            done: Done::default(),
+            hurry: false,
             absent_since: None,
         };
         known.settle_at = known.last_look();

@@ -32,6 +32,9 @@ const BLIND_PAUSE: Duration = Duration::from_secs(5);
 /// Lost tokens are said together when they come within this time.
 const NEWS_PAUSE: Duration = Duration::from_secs(2);
 
+/// So many of these pauses at most.
+const NEWS_PATIENCE: usize = 60;
+
 /// More lost tokens than these are one event.
 const LOST_ONE_BY_ONE: usize = 3;
 
@@ -73,8 +76,9 @@ impl Volumes {
         let mut registry = self.lock();
         let mut doubtful = Vec::new();
         while let Some((id, task)) = registry.agenda.take_due(now) {
-            if registry.unwritten.contains(&id) && self.write(&mut registry, id).is_err() {
-                continue;
+            if registry.unwritten.contains(&id) {
+                // A failure is on the agenda; what is due at Vault does not wait for the disk.
+                let _ = self.write(&mut registry, id);
             }
             match task {
                 Some(Task::GiveNotice) => self.give_notice(&mut registry, id),
@@ -146,7 +150,7 @@ impl Volumes {
 
     fn give_notice(&self, registry: &mut Registry, id: VolumeId) {
         if let Some(known) = registry.known.get_mut(&id) {
-            known.noticed = true;
+            known.done.noticed = true;
             say_end(&known.record);
         }
         self.plan(registry, id);
@@ -167,7 +171,13 @@ impl Volumes {
     pub(super) async fn tell_losses(&self) -> Infallible {
         loop {
             self.losses.notified().await;
-            tokio::time::sleep(NEWS_PAUSE).await;
+            // The others are being looked for.
+            for _ in 0..NEWS_PATIENCE {
+                tokio::time::sleep(NEWS_PAUSE).await;
+                if !self.lock().known.values().any(|known| known.hurry) {
+                    break;
+                }
+            }
             let lost = std::mem::take(&mut self.lock().lost);
             if lost.len() > LOST_ONE_BY_ONE {
                 tracing::error!(

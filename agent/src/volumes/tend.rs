@@ -5,7 +5,7 @@
 
 use super::plan::{self, Task};
 use super::record::{Debt, Record, State};
-use super::registry::{Known, Volumes};
+use super::registry::{Known, Registry, Volumes};
 use crate::clock::{self, Moment};
 use crate::config::WatchUnwrap;
 use crate::vault::session::BackgroundError;
@@ -14,8 +14,8 @@ use std::convert::Infallible;
 use std::time::Duration;
 use vaulttmpfs_api::VolumeId;
 
-/// A right that the generator token lacks is asked for again after this time.
-const RIGHT_PAUSE: Duration = Duration::from_secs(600);
+/// After a loss all volumes are looked at, but not more often than this.
+const HURRY_PAUSE: Duration = Duration::from_secs(600);
 
 /// What a call means for a volume, beyond success.
 enum Outcome {
@@ -24,8 +24,6 @@ enum Outcome {
     Gone,
     /// It will never work, and why.
     Never(String),
-    /// The generator token lacks the right.
-    NoRight(&'static str),
     /// It may work later.
     Later(Option<String>),
 }
@@ -41,13 +39,20 @@ impl Volumes {
             };
             // There may be more: another worker looks.
             self.work.notify_one();
-            let done = match task {
-                Task::Renew => self.renew(session, id).await,
-                Task::LookUnwrapped => self.look_unwrapped(session, id).await,
-                Task::Pay => self.pay(session, id).await,
-                Task::GiveNotice | Task::Forget => Outcome::Done,
+            let outcome = match self.not_ours(session, id) {
+                Some(why) => Outcome::Later(Some(why)),
+                None => self.perform(session, id, task).await,
             };
-            self.conclude(id, task, done);
+            self.conclude(id, task, outcome);
+        }
+    }
+
+    async fn perform(&self, session: &Session, id: VolumeId, task: Task) -> Outcome {
+        match task {
+            Task::Renew => self.renew(session, id).await,
+            Task::LookUnwrapped => self.look_unwrapped(session, id).await,
+            Task::Pay => self.pay(session, id).await,
+            Task::GiveNotice | Task::Forget => Outcome::Done,
         }
     }
 
@@ -68,24 +73,23 @@ impl Volumes {
                 self.change(id, |record| renewed(record, &renewal));
                 Outcome::Done
             }
-            Err(error) => outcome(error, session, "auth/token/renew-accessor"),
+            Err(error) => outcome(error, session),
         }
     }
 
+    /// Looks once. After the wrapping token's end it could say nothing any more.
     async fn look_unwrapped(&self, session: &Session, id: VolumeId) -> Outcome {
-        let Some(accessor) = self.of(id, |record| {
-            record
-                .wrapping
-                .as_ref()
-                .map(|wrapping| wrapping.accessor.clone())
-        }) else {
+        let Some(wrapping) = self.of(id, |record| record.wrapping.clone()) else {
             return Outcome::Done;
         };
-        let unwrapped = match session.lookup(accessor.secret()).await {
+        if wrapping.ends <= Moment::now() {
+            return Outcome::Never("the wrapping token has expired meanwhile".into());
+        }
+        let unwrapped = match session.lookup(wrapping.accessor.secret()).await {
             Ok(_) => false,
-            Err(error) => match outcome(error, session, "auth/token/lookup-accessor") {
+            Err(error) => match outcome(error, session) {
                 Outcome::Gone => true,
-                other => return other,
+                failed => return failed,
             },
         };
         self.change(id, |record| {
@@ -106,14 +110,11 @@ impl Volumes {
     /// Does what is owed for a volume that has ended, in order.
     async fn pay(&self, session: &Session, id: VolumeId) -> Outcome {
         while let Some((debt, accessor)) = self.of(id, owed) {
-            if let Some(why) = self.not_ours(session, id) {
-                return Outcome::Later(Some(why));
-            }
             let outcome = match accessor {
                 None => Outcome::Done,
                 Some(accessor) => match session.revoke(accessor.secret()).await {
                     Ok(()) => Outcome::Done,
-                    Err(error) => outcome(error, session, "auth/token/revoke-accessor"),
+                    Err(error) => outcome(error, session),
                 },
             };
             match outcome {
@@ -121,16 +122,18 @@ impl Volumes {
                 Outcome::Never(why) => {
                     tracing::warn!(volume = %id, "Vault will not revoke its token: {why}");
                 }
-                other => return other,
+                later @ Outcome::Later(_) => return later,
             }
             self.change(id, |record| record.owed.retain(|owed| *owed != debt));
         }
         Outcome::Done
     }
 
-    /// Why a volume's token is not this Vault's to end, if so.
+    /// Why nothing is to be said to this Vault about a volume's token, if so.
     fn not_ours(&self, session: &Session, id: VolumeId) -> Option<String> {
-        let cluster_id = session.cluster_id()?;
+        let Some(cluster_id) = session.cluster_id() else {
+            return Some("the session with Vault has just ended".into());
+        };
         self.of(id, |record| {
             let ours =
                 record.origin.same_vault(&self.here) && record.origin.same_cluster(&cluster_id);
@@ -151,6 +154,7 @@ impl Volumes {
             if known.record.lost && known.record.state == State::Attached && task == Task::Renew {
                 let name = known.record.name();
                 registry.lost.push(name);
+                self.hurry(&mut registry);
                 self.losses.notify_one();
                 // A failure is on the agenda.
                 let _ = self.write(&mut registry, id);
@@ -158,6 +162,24 @@ impl Volumes {
             }
         }
         self.plan(&mut registry, id);
+    }
+
+    /// One lost token may be the first of many, as when Vault was restored from a backup: all are
+    /// looked for now, so that it is one event, told at once.
+    fn hurry(&self, registry: &mut Registry) {
+        let now = clock::boottime_ms();
+        let lately = clock::millis(HURRY_PAUSE);
+        if registry.hurried.is_some_and(|at| now - at < lately) {
+            return;
+        }
+        registry.hurried = Some(now);
+        let ids: Vec<_> = registry.known.keys().copied().collect();
+        for id in ids {
+            if let Some(known) = registry.known.get_mut(&id) {
+                known.hurry = known.record.state == State::Attached && !known.record.lost;
+            }
+            self.plan(registry, id);
+        }
     }
 
     /// Something of a volume's record, for work outside the lock.
@@ -169,40 +191,42 @@ impl Volumes {
 
 impl Known {
     fn conclude(&mut self, task: Task, outcome: Outcome) {
-        let now = Moment::now();
         let name = self.record.name();
         let volume = self.record.id;
-        match outcome {
-            Outcome::Done => {
+        if task == Task::Renew {
+            self.hurry = false;
+        }
+        match (task, outcome) {
+            (_, Outcome::Done) => {
                 if self.failures > 0 {
                     tracing::info!(%volume, "{name}: {} done after {} failed tries", word(task), self.failures);
                 }
                 (self.failures, self.not_before) = (0, 0);
-                return;
             }
-            Outcome::Gone => self.record.lost = task == Task::Renew,
-            Outcome::Never(why) => {
+            (Task::LookUnwrapped, Outcome::Never(why)) => {
+                tracing::warn!(%volume, "{name}: {} failed for good: {why}", word(task));
+                self.done.looked = true;
+            }
+            (Task::Renew, Outcome::Gone) => self.record.lost = true,
+            (_, Outcome::Gone) => {}
+            (_, Outcome::Never(why)) => {
                 tracing::warn!(%volume, "{name}: Vault will not renew its token: {why}");
                 self.record.unmanaged = Some(format!("Vault will not renew it: {why}"));
             }
-            Outcome::NoRight(path) => {
-                tracing::debug!(%volume, "{name}: no right to {path}");
-                self.not_before = now.boottime + clock::millis(RIGHT_PAUSE);
-                return;
-            }
-            Outcome::Later(why) => {
+            (_, Outcome::Later(why)) => {
                 if let (0, Some(why)) = (self.failures, why) {
                     tracing::warn!(%volume, "{name}: {} failed and is tried again: {why}", word(task));
                 }
-                self.not_before = plan::retry(now, self.failures);
+                self.not_before = plan::retry(Moment::now(), self.failures, self.record.expires);
+                self.failures += 1;
             }
         }
-        self.failures += 1;
     }
 }
 
-/// Judges a failed call. The session itself says once what concerns all volumes.
-fn outcome(error: BackgroundError, session: &Session, path: &'static str) -> Outcome {
+/// Judges a failed call. The session itself says once what concerns all volumes, as a missing right
+/// or a bad token does.
+fn outcome(error: BackgroundError, session: &Session) -> Outcome {
     let error: VaultError = match error {
         BackgroundError::NotReady => return Outcome::Later(None),
         BackgroundError::Vault(error) => error,
@@ -211,9 +235,13 @@ fn outcome(error: BackgroundError, session: &Session, path: &'static str) -> Out
         Verdict::Gone => Outcome::Gone,
         Verdict::Denied => {
             session.doubt();
-            Outcome::NoRight(path)
+            Outcome::Later(None)
         }
         Verdict::Final => Outcome::Never(error.to_string()),
+        Verdict::Later if error.concerns_all_calls() => {
+            session.doubt();
+            Outcome::Later(None)
+        }
         Verdict::Later => Outcome::Later(Some(error.to_string())),
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
-use vaulttmpfs_tests::{Lab, Numbers, Pod, Volume, text};
+use vaulttmpfs_tests::{Lab, Numbers, Pod, Volume, eventually_within, text};
 
 /// Mounts, and kills the driver after so long, if it is not done by then. Whether it was.
 fn mount_and_kill(lab: &Lab, volume: &Volume, after: Duration) -> bool {
@@ -73,26 +73,13 @@ fn kill_at_random_moments(rounds: u32) {
     lab.assert_all_accounted_for();
 
     // What is mounted stays alive, also when the agent has had time to see who is gone.
-    let ours: HashSet<String> = lab
-        .node
-        .volumes()
-        .into_iter()
-        .map(|mount| mount.source)
-        .collect();
-    vaulttmpfs_tests::eventually_within(
-        Duration::from_secs(60),
-        "the agent to give up the rest",
-        || {
-            let shown = lab.agent.volumes();
-            let attached = shown.iter().filter(|volume| volume["state"] == "attached");
-            (attached.count() == ours.len()).then_some(())
-        },
-    );
-    for volume in lab.agent.volumes() {
-        let source = format!("vaulttmpfs:{}", volume["id"].as_str().unwrap());
-        let attached = volume["state"] == "attached";
-        assert_eq!(attached, ours.contains(&source), "{volume}");
-    }
+    let mounts = lab.node.volumes().into_iter();
+    let ours: HashSet<String> = mounts.map(|mount| mount.source).collect();
+    let patience = Duration::from_secs(60);
+    eventually_within(patience, "the agent to give up just the rest", || {
+        (ids(&lab, |state| state == "attached") == ours).then_some(())
+    });
+    assert!(ids(&lab, |state| state == "ended").is_disjoint(&ours));
 }
 
 #[test]
@@ -159,9 +146,29 @@ fn kill_the_agent_at_random_moments(mounts: usize) {
         );
         assert_eq!(lab.unwrap(volume).read("secret/app").status, 200);
     }
-    let known = lab.agent.volumes();
-    let attached = known.iter().filter(|volume| volume["state"] == "attached");
-    assert_eq!(attached.count(), good.len(), "{known:?}");
+    // One may still count as delivered: that it is attached was said to the agent's predecessor.
+    let ended: HashSet<String> = ids(&lab, |state| state == "ended");
+    let known = ids(&lab, |_| true);
+    for mount in lab.node.volumes() {
+        assert!(
+            known.contains(&mount.source),
+            "seed {seed}: forgotten: {mount:?}"
+        );
+        assert!(
+            !ended.contains(&mount.source),
+            "seed {seed}: given up: {mount:?}"
+        );
+    }
+}
+
+/// The sources of the volumes that the agent knows in these states.
+fn ids(lab: &Lab, state: impl Fn(&str) -> bool) -> HashSet<String> {
+    let mut volumes = lab.agent.volumes();
+    volumes.retain(|volume| state(volume["state"].as_str().unwrap()));
+    let sources = volumes
+        .iter()
+        .map(|volume| format!("vaulttmpfs:{}", text(&volume["id"])));
+    sources.collect()
 }
 
 #[test]
@@ -172,5 +179,5 @@ fn an_agent_killed_at_random_moments_forgets_no_volume() {
 #[test]
 #[ignore = "long"]
 fn an_agent_killed_at_very_many_random_moments_forgets_no_volume() {
-    kill_the_agent_at_random_moments(1000);
+    kill_the_agent_at_random_moments(600);
 }
