@@ -1,7 +1,6 @@
 //! Killing the driver at one exact moment, which no clock hits: just before, or just after, it
 //! attaches its volume.
 
-use nix::errno::Errno;
 use nix::sys::ptrace;
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
@@ -27,7 +26,7 @@ pub enum Moment {
 /// Runs the command, and kills it (-9) at this moment. Fails the test when it never comes there.
 pub fn kill_at(command: &Command, moment: Moment) {
     let mut stopped = stopped_first(command);
-    let process = stopped.spawn().expect("the driver starts");
+    let mut process = stopped.spawn().expect("the driver starts");
     let pid = Pid::from_raw(process.id().cast_signed());
     eventually("the driver to stop itself", || {
         let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
@@ -56,12 +55,7 @@ pub fn kill_at(command: &Command, moment: Moment) {
         ptrace::syscall(pid, pass_on).expect("letting the driver go on");
     }
     kill(pid, Signal::SIGKILL).expect("killing the driver");
-    loop {
-        match waitpid(pid, Some(WaitPidFlag::__WALL)) {
-            Ok(WaitStatus::Signaled(..) | WaitStatus::Exited(..)) | Err(Errno::ECHILD) => return,
-            _ => {}
-        }
-    }
+    process.wait().expect("the end of the driver");
 }
 
 /// The same command behind a shell that stops itself first, so that it can be traced from its first
