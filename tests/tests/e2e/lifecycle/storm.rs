@@ -134,6 +134,27 @@ fn living(lab: &Lab) -> BTreeSet<String> {
         .collect()
 }
 
+/// Says what became of a volume, for whoever looks into a failure.
+fn tell(lab: &Lab, accessor: &str) {
+    let records = lab.node.records();
+    let record = records
+        .iter()
+        .map(|(_, record)| record)
+        .find(|record| record["accessor"] == accessor);
+    let Some(record) = record else {
+        return println!("a mounted volume that is not in the journal");
+    };
+    let id = text(&record["id"]);
+    for field in [
+        "state", "ttl_ms", "created", "renewed", "expires", "seen", "lost",
+    ] {
+        println!("{id} {field}: {}", record[field]);
+    }
+    for line in lab.agent.log().lines().filter(|line| line.contains(&id)) {
+        println!("{line}");
+    }
+}
+
 /// What must hold once the storm is over: after a period, and the minute that volumes have that
 /// vanished without the agent hearing of it.
 fn calm(lab: &Lab) {
@@ -144,7 +165,9 @@ fn calm(lab: &Lab) {
     while begun.elapsed() < within {
         let living = living(lab);
         more = living.difference(&expected).count();
-        less = expected.difference(&living).count();
+        let dead: Vec<&String> = expected.difference(&living).collect();
+        less = dead.len();
+        dead.iter().for_each(|accessor| tell(lab, accessor));
         assert_eq!(
             less,
             0,
