@@ -65,7 +65,7 @@ fn after_an_unmount_while_vault_was_away() {
     lab.vault.stop();
     lab.kubelet.unmount(&volume).assert_success();
     wait_for_state(&lab, &volume, "ended");
-    wait_for_log(&lab, "its revocation failed");
+    wait_for_log(&lab, "cannot be reached");
     lab.vault.start_again();
     accessors.assert_alive(&lab);
     assert_over(&lab, &accessors, SOON);

@@ -167,7 +167,9 @@ fn calm(lab: &Lab) {
         more = living.difference(&expected).count();
         let dead: Vec<&String> = expected.difference(&living).collect();
         less = dead.len();
-        dead.iter().for_each(|accessor| tell(lab, accessor));
+        for accessor in dead {
+            tell(lab, accessor);
+        }
         assert_eq!(
             less,
             0,
