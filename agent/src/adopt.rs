@@ -1,6 +1,7 @@
 //! Taking up a volume that is mounted and that the journal has lost.
 
 use crate::clock::{self, Moment};
+use crate::duration;
 use crate::failure::{Failure, Reason};
 use crate::options::{LifecycleOptions, Pod};
 use crate::vault::session::BackgroundError;
@@ -64,8 +65,8 @@ fn record(
     cluster_id: String,
 ) -> Record {
     let now = Moment::now();
-    let left = Duration::from_secs(looked.ttl);
-    let whole = Duration::from_secs(looked.period.max(looked.ttl));
+    let left = Duration::from_secs(looked.ttl).min(duration::LONGEST);
+    let whole = Duration::from_secs(looked.period.max(looked.ttl)).min(duration::LONGEST);
     Record {
         format: FORMAT,
         kind: Kind::Token,

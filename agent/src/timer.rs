@@ -8,9 +8,14 @@ use std::io;
 use std::time::Duration;
 use tokio::io::Interest;
 
-/// Sleeps until a moment in milliseconds on `CLOCK_BOOTTIME`, time asleep included.
+/// A kernel's timer does not reach further; whoever waits longer looks again then.
+const FURTHEST: Duration = Duration::from_secs(365 * 24 * 3600);
+
+/// Sleeps until a moment in milliseconds on `CLOCK_BOOTTIME`, time asleep included; a year at most.
 pub async fn sleep_until(boottime_ms: u64) {
-    let left = Duration::from_millis(boottime_ms.saturating_sub(clock::boottime_ms()));
+    let now = clock::boottime_ms();
+    let left = Duration::from_millis(boottime_ms.saturating_sub(now)).min(FURTHEST);
+    let boottime_ms = now + clock::millis(left);
     if left.is_zero() {
         return;
     }

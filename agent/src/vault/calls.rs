@@ -311,7 +311,7 @@ impl Role {
     pub fn period(&self) -> Option<Duration> {
         match self.token_period.max(self.period) {
             0 => None,
-            seconds => Some(Duration::from_secs(seconds)),
+            seconds => Some(lifetime(seconds)),
         }
     }
 
@@ -320,7 +320,7 @@ impl Role {
     pub fn max_ttl(&self) -> Option<Duration> {
         match self.token_explicit_max_ttl.max(self.explicit_max_ttl) {
             0 => None,
-            seconds => Some(Duration::from_secs(seconds)),
+            seconds => Some(lifetime(seconds)),
         }
     }
 
@@ -345,7 +345,7 @@ impl Minted {
         match (answer.wrap_info, answer.auth) {
             (Some(wrap), _) if is_something(&wrap.token) => Ok(Self::Wrapped {
                 token: wrap.token,
-                ttl: wrap.ttl,
+                ttl: lifetime(wrap.ttl).as_secs(),
                 creation_time: wrap.creation_time,
                 accessor: wrap.accessor,
                 wrapped_accessor: wrap.wrapped_accessor.filter(is_something),
@@ -353,7 +353,7 @@ impl Minted {
             (None, Some(auth)) if is_something(&auth.client_token) => Ok(Self::Unwrapped {
                 token: auth.client_token,
                 accessor: auth.accessor.filter(is_something),
-                lease_duration: auth.lease_duration,
+                lease_duration: lifetime(auth.lease_duration).as_secs(),
                 renewable: auth.renewable,
                 answer: std::str::from_utf8(body)
                     .map_err(|_| VaultError::NotUnderstood("not UTF-8"))?
@@ -428,7 +428,7 @@ pub(super) fn renewal(body: &[u8]) -> Result<Renewal, VaultError> {
     let answer: Answer = serde_json::from_slice(body)
         .map_err(|_| VaultError::NotUnderstood("not the answer to a renewal"))?;
     Ok(Renewal {
-        ttl: Duration::from_secs(answer.auth.lease_duration),
+        ttl: lifetime(answer.auth.lease_duration),
         renewable: answer.auth.renewable,
     })
 }
@@ -453,6 +453,11 @@ where
     T: Deserialize<'de> + Default,
 {
     Option::deserialize(deserializer).map(Option::unwrap_or_default)
+}
+
+/// A lifetime that Vault names, in seconds. No sum with it overflows, whatever answered there.
+fn lifetime(seconds: u64) -> Duration {
+    Duration::from_secs(seconds).min(crate::duration::LONGEST)
 }
 
 fn is_something(secret: &SecretString) -> bool {

@@ -373,10 +373,11 @@ impl Volumes {
         if state == State::Ended {
             return;
         }
+        // Of two that have one directory the newer is the kubelet's; the mount table tells what
+        // became of the other.
+        registry.live.insert(mount_dir, id);
         if !same_boot {
             self.end(registry, id, "the machine was booted since", false);
-        } else if let Some(other) = registry.live.insert(mount_dir, id) {
-            self.end(registry, other, "another volume has its directory", false);
         }
     }
 

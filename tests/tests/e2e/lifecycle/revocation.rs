@@ -149,6 +149,29 @@ fn a_minute_after_a_volume_has_vanished_and_not_when_it_comes_back() {
     unmount_by_hand(&back);
 }
 
+/// The agent died before it saw the volume in the mount table, and the kubelet unmounted it while
+/// nobody listened. The next agent sees others, so it would see this one, too.
+#[test]
+fn of_a_volume_that_was_attached_and_never_seen_where_others_are() {
+    let mut lab = Lab::start();
+    let other = mounted(&lab, "other-0", &lab.options());
+    let volume = mounted(&lab, "web-0", &lab.options());
+    for volume in [&other, &volume] {
+        wait_until_seen(&lab, volume);
+    }
+    let accessors = Accessors::of(&lab, &volume);
+    lab.agent.kill();
+    lab.kubelet.unmount(&volume).assert_success();
+    lab.node.change_records(|record| {
+        let seen = record["pod"]["name"] == "other-0";
+        record["seen"] = seen.into();
+    });
+    lab.agent.start();
+    lab.agent.wait_until_ready();
+    accessors.wait_until_revoked(&lab, AFTER_GRACE);
+    Accessors::of(&lab, &other).assert_alive(&lab);
+}
+
 #[test]
 fn after_a_reboot() {
     let mut lab = Lab::start();

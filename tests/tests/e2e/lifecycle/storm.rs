@@ -142,7 +142,7 @@ fn tell(lab: &Lab, accessor: &str) {
         .map(|(_, record)| record)
         .find(|record| record["accessor"] == accessor);
     let Some(record) = record else {
-        return println!("a mounted volume that is not in the journal");
+        return println!("a token that is not in the journal");
     };
     let id = text(&record["id"]);
     for field in [
@@ -186,6 +186,9 @@ fn calm(lab: &Lab) {
         expected.len(),
         begun.elapsed()
     );
+    for accessor in living(lab).difference(&expected) {
+        tell(lab, accessor);
+    }
     assert_eq!((more, less), (0, 0), "living tokens without a volume");
     // And so it stays.
     thread::sleep(Duration::from_secs(PERIOD + PERIOD / 2));
