@@ -31,6 +31,7 @@ mod socket;
 mod vault;
 
 pub use authority::{Authority, Identity};
+pub use binaries::outside_cargo;
 pub use child::Child;
 pub use eventually::{eventually, eventually_within};
 pub use kubelet::{Kubelet, Options, Outcome, Pod, Volume};
