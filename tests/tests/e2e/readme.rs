@@ -207,7 +207,7 @@ impl Machine {
         let running = Running(shell.spawn().unwrap());
         eventually("the agent to be ready", || {
             let script = format!(
-                "{} || true",
+                "{{ {}\n}} || true",
                 self.here("status").replace("curl ", "curl -s ")
             );
             let shown = run(&script, |shell| self.environment(shell));
