@@ -59,3 +59,17 @@ fn target() -> PathBuf {
     let profile = profile();
     profile.parent().expect("a profile is in target").to_owned()
 }
+
+/// Takes away what cargo tells a test about itself: a cargo that the command starts would take the
+/// variables for changed ones, and build again what build scripts made with others.
+pub fn outside_cargo(command: &mut std::process::Command) -> &mut std::process::Command {
+    for (name, _) in std::env::vars_os() {
+        let text = name.to_string_lossy();
+        let own = ["CARGO", "NEXTEST", "__NEXTEST", "LD_LIBRARY_PATH"];
+        let kept = ["CARGO_HOME", "CARGO_TARGET_DIR"].contains(&&*text);
+        if own.iter().any(|prefix| text.starts_with(prefix)) && !kept {
+            command.env_remove(&name);
+        }
+    }
+    command
+}

@@ -34,6 +34,7 @@ mod trace;
 mod vault;
 
 pub use authority::{Authority, Identity};
+pub use binaries::outside_cargo;
 pub use child::Child;
 pub use command::Said;
 pub use eventually::{eventually, eventually_within};

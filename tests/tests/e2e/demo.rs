@@ -8,7 +8,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use tempfile::TempDir;
-use vaulttmpfs_tests::eventually;
+use vaulttmpfs_tests::{eventually, outside_cargo};
 
 /// A run of the demo, with a directory for all that it makes.
 struct Demo {
@@ -26,7 +26,7 @@ impl Demo {
         let own = std::env::current_exe().unwrap();
         let target = own.ancestors().nth(3).unwrap();
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("demo");
-        let mut process = Command::new(script)
+        let mut process = outside_cargo(&mut Command::new(script))
             .args(arguments)
             .env("CARGO_TARGET_DIR", target)
             .env("TMPDIR", directory.path())

@@ -5,7 +5,7 @@ use serde_json::json;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use vaulttmpfs_tests::{Kubelet, Node, OpenBao, Options, Pod, eventually, text};
+use vaulttmpfs_tests::{Kubelet, Node, OpenBao, Options, Pod, eventually, outside_cargo, text};
 
 /// Every block of commands in README.md, by the name in the comment before it. The tests below run
 /// each of them.
@@ -101,7 +101,7 @@ fn the_build_is_the_one_that_the_tests_use() {
 #[ignore = "long"]
 fn the_build_builds() {
     run(&block("build"), |shell| {
-        shell.current_dir(tree());
+        outside_cargo(shell).current_dir(tree());
     });
 }
 
@@ -207,7 +207,7 @@ impl Machine {
         let running = Running(shell.spawn().unwrap());
         eventually("the agent to be ready", || {
             let script = format!(
-                "{} || true",
+                "{{ {}\n}} || true",
                 self.here("status").replace("curl ", "curl -s ")
             );
             let shown = run(&script, |shell| self.environment(shell));
