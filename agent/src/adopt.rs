@@ -92,6 +92,7 @@ fn record(
         unmanaged: (!looked.renewable).then(|| "the token cannot be renewed".to_owned()),
         lost: false,
         seen: true,
+        mount_namespace: None,
         attach_by: 0,
         ended: None,
         owed: Vec::new(),

@@ -35,6 +35,7 @@ struct Attempt<'a> {
     id: VolumeId,
     attach_by: u64,
     deadline: Instant,
+    mount_namespace: Option<u64>,
 }
 
 impl Mounter {
@@ -102,6 +103,7 @@ impl Mounter {
         request: &MountRequest<'_>,
     ) -> Result<VolumeAnswer<'static>, Failure> {
         let deadline = Self::deadline(request.left_ms);
+        let mount_namespace = request.mount_namespace;
         let attach_by =
             clock::boottime_ms().saturating_add(request.left_ms.min(clock::millis(2 * BOUND)));
         let request = options::parse(
@@ -124,6 +126,7 @@ impl Mounter {
             id,
             attach_by,
             deadline,
+            mount_namespace,
         };
         attempt.run().await
     }
@@ -367,6 +370,7 @@ impl Attempt<'_> {
             unmanaged: made.unmanaged,
             lost: false,
             seen: false,
+            mount_namespace: self.mount_namespace,
             attach_by: self.attach_by,
             ended: None,
             owed: Vec::new(),

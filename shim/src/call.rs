@@ -136,6 +136,7 @@ fn mount(dir: &MountDir, options: &str, settings: Settings) -> Result<(), Failur
         mount_dir: dir.as_str().into(),
         options: options.into_map(),
         left_ms: 0,
+        mount_namespace: mount::namespace(),
     };
     for _ in 0..ATTEMPTS {
         let reply = agent.volume(&mut request, until)?;

@@ -13,7 +13,7 @@ use std::fmt;
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::os::unix::fs::fchown;
+use std::os::unix::fs::{MetadataExt, fchown};
 use std::time::Duration;
 use vaulttmpfs_api::{Owner, VolumeId};
 
@@ -197,6 +197,14 @@ impl Tmpfs {
 #[must_use]
 pub fn selinux_enabled() -> bool {
     fs::exists("/sys/fs/selinux/enforce").unwrap_or(false)
+}
+
+/// The mount namespace that volumes are attached in, by its inode.
+#[must_use]
+pub fn namespace() -> Option<u64> {
+    fs::metadata("/proc/self/ns/mnt")
+        .ok()
+        .map(|found| found.ino())
 }
 
 /// Sets all options and makes the file system; on failure says which option it was.

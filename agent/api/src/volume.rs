@@ -17,6 +17,10 @@ pub struct MountRequest<'a> {
     pub options: BTreeMap<Cow<'a, str>, Cow<'a, str>>,
     /// The time that the caller has left, in milliseconds from now.
     pub left_ms: u64,
+    /// The mount namespace that the volume will be in: the inode of `/proc/self/ns/mnt`. The agent
+    /// learns by it which namespaces' mounts it sees.
+    #[serde(default)]
+    pub mount_namespace: Option<u64>,
 }
 
 /// A volume to attach. Answer to `POST /v1/volumes`.

@@ -5,8 +5,9 @@ use std::time::Duration;
 use tokio::sync::{Mutex, Semaphore, SemaphorePermit, watch};
 use tokio::time::Instant;
 
-/// Calls to Vault in flight at once. One more waits its turn: the semaphore's queue is fair.
-pub(super) const IN_FLIGHT: usize = 16;
+/// Calls to Vault in flight at once, sixteen with the one of the session's keeper. One more waits its
+/// turn: the semaphore's queue is fair.
+pub(super) const IN_FLIGHT: usize = 15;
 
 /// Of these, calls that no pod waits for.
 const IN_BACKGROUND: usize = 4;

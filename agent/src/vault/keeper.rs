@@ -189,7 +189,11 @@ impl Session {
         loop {
             let kept = match self.wake(&live, reloads).await {
                 Wake::Warm => self.healthy(&live.transport).await.map(drop),
-                Wake::Doubt => self.resolve_doubt(&live).await,
+                Wake::Doubt => {
+                    // A right may have been taken away.
+                    settled = false;
+                    self.resolve_doubt(&live).await
+                }
                 Wake::Renewal => self.renew_own(&live).await,
                 Wake::Reload(reload) => {
                     if let Some(other) = self.exchange(reload).await {

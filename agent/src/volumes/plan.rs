@@ -6,7 +6,7 @@ use crate::config::{Lifecycle, WatchUnwrap};
 use std::time::Duration;
 
 /// A token whose TTL nobody knows is renewed this soon, which tells its TTL.
-const LEARN_TTL: Duration = Duration::from_secs(60);
+const LEARN_TTL: Duration = Duration::from_secs(10);
 
 /// Ended by absence alone, a volume waits this long before anything is done about it: a mass of
 /// vanished mounts may yet show that the agent, not the mounts, is wrong.
@@ -258,7 +258,7 @@ mod tests {
         };
         assert_eq!(
             next(&record, &RULES, Done::default()),
-            Some((MADE + 45_000, Task::Renew))
+            Some((MADE + 7500, Task::Renew))
         );
     }
 

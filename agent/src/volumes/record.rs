@@ -52,9 +52,13 @@ pub struct Record {
     pub unmanaged: Option<String>,
     /// Vault does not know the token any more, though the volume lives.
     pub lost: bool,
-    /// The volume was seen in the mount table in the boot of its origin: only then does its absence
-    /// mean anything.
+    /// The volume was seen in the mount table in the boot of its origin: then its absence means
+    /// something.
     pub seen: bool,
+    /// The mount namespace that the shim attaches in. Once the table has shown one of a namespace's
+    /// volumes, the absence of the others means something, too.
+    #[serde(default)]
+    pub mount_namespace: Option<u64>,
     /// Until when the shim may attach the volume: milliseconds on `CLOCK_BOOTTIME`.
     pub attach_by: u64,
     /// How and when the volume ended.
@@ -329,6 +333,7 @@ pub(super) mod tests {
             unmanaged: None,
             lost: false,
             seen: true,
+            mount_namespace: Some(1),
             attach_by: 3_700_000,
             ended: None,
             owed: Vec::new(),

@@ -60,8 +60,9 @@ pub(super) struct Registry {
     pub(super) hurried: Option<u64>,
     /// Volumes whose loss is not yet told.
     pub(super) lost: Vec<String>,
-    /// The mount table has shown a volume of ours in this boot: its silence means something.
-    pub(super) sighted: bool,
+    /// Mount namespaces of which the table has shown a volume in this boot: its silence about their
+    /// other volumes means something.
+    pub(super) sighted: HashSet<u64>,
     /// Volumes that have ended and are forgotten: should one still be mounted, its shim is to know.
     pub(super) gone: HashSet<VolumeId>,
     /// Ids in the mount table that the agent does not know.
@@ -125,7 +126,7 @@ impl Volumes {
             let mut registry = volumes.lock();
             registry.held = volumes.journal.held();
             // The newest of a directory's volumes has it.
-            records.sort_by_key(|record| record.created.wall);
+            records.sort_by_key(|record| record.created.boottime);
             for record in records {
                 volumes.take_up(&mut registry, record);
             }
@@ -367,17 +368,18 @@ impl Volumes {
         if !same_boot {
             record.carry_over(&self.here, Moment::now());
         }
-        registry.sighted |= record.seen;
+        if let (true, Some(namespace)) = (record.seen, record.mount_namespace) {
+            registry.sighted.insert(namespace);
+        }
         let (state, mount_dir) = (record.state, record.mount_dir.clone());
         self.know(registry, record);
         if state == State::Ended {
             return;
         }
-        // Of two that have one directory the newer is the kubelet's; the mount table tells what
-        // became of the other.
-        registry.live.insert(mount_dir, id);
         if !same_boot {
             self.end(registry, id, "the machine was booted since", false);
+        } else if let Some(older) = registry.live.insert(mount_dir, id) {
+            self.end(registry, older, "a newer volume has its directory", false);
         }
     }
 
@@ -477,6 +479,13 @@ impl Known {
         };
         known.settle_at = known.last_look();
         known
+    }
+
+    /// Is it in one of these mount namespaces?
+    pub(super) fn is_of(&self, namespaces: &HashSet<u64>) -> bool {
+        self.record
+            .mount_namespace
+            .is_some_and(|namespace| namespaces.contains(&namespace))
     }
 
     /// The last moment to look at a delivered volume: from then on no shim attaches it any more.

@@ -105,13 +105,13 @@ impl Volumes {
     }
 
     /// Judges volumes that are mounted or will never be. Absence counts in two whole reads, and only
-    /// where the table has shown a volume of ours in this boot: else it may be another mount
-    /// namespace's, and the volume waits for the next sign.
+    /// where the table has shown a volume of the same mount namespace in this boot: else it may not
+    /// reach this process, and the volume waits for the next sign.
     fn judge(&self, doubtful: &[VolumeId], mounted: &HashSet<VolumeId>) {
         let now = clock::boottime_ms();
         let mut registry = self.lock();
         registry.look_around(mounted);
-        let sighted = registry.sighted;
+        let namespaces = registry.sighted.clone();
         for &id in doubtful {
             let Some(known) = registry.known.get_mut(&id) else {
                 continue;
@@ -125,6 +125,7 @@ impl Volumes {
                 let _ = self.write(&mut registry, id);
                 continue;
             }
+            let sighted = known.is_of(&namespaces);
             let missed_before = known.absent_since.replace(now).is_some();
             if sighted && missed_before {
                 self.end(&mut registry, id, "it was never attached", false);
@@ -218,7 +219,9 @@ impl Registry {
 
     /// What a whole read of the mount table says beyond single volumes.
     pub(super) fn look_around(&mut self, mounted: &HashSet<VolumeId>) {
-        self.sighted |= !mounted.is_empty();
+        let seen = mounted.iter().filter_map(|id| self.known.get(id));
+        let namespaces = seen.filter_map(|known| known.record.mount_namespace);
+        self.sighted.extend(namespaces);
         let strange = |id: &&VolumeId| !self.known.contains_key(id) && !self.asked(id);
         self.strangers = mounted.iter().filter(strange).count();
     }

@@ -1,7 +1,7 @@
 //! What the mount table says of the volumes: seen, vanished, shown again.
 //!
 //! Revoking a living pod's token is the worst that this software can do. So absence ends only a
-//! volume that was seen in this boot, and only after two whole reads; a mass of vanished mounts ends
+//! volume of a mount namespace of which one was seen in this boot, and only after two whole reads; a mass of vanished mounts ends
 //! nothing; and what was ended by absence lives again when it shows itself before its revocation.
 
 use super::mounts::{self, Changes};
@@ -55,6 +55,7 @@ impl Volumes {
         let now = clock::boottime_ms();
         let mut registry = self.lock();
         registry.look_around(mounted);
+        let sighted = registry.sighted.clone();
         let (mut shown, mut again, mut vanished) = (Vec::new(), false, Vec::new());
         for (&id, known) in &mut registry.known {
             if mounted.contains(&id) {
@@ -66,7 +67,9 @@ impl Volumes {
                     State::Attached if !known.record.seen => shown.push(id),
                     State::Attached | State::Ended => {}
                 }
-            } else if known.record.state == State::Attached && known.record.seen {
+            } else if known.record.state == State::Attached
+                && (known.record.seen || known.is_of(&sighted))
+            {
                 let since = *known.absent_since.get_or_insert(now);
                 if now - since >= clock::millis(SECOND_READ) {
                     vanished.push(id);
