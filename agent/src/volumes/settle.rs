@@ -95,11 +95,10 @@ impl Volumes {
         let Some(known) = registry.known.get(&id) else {
             return;
         };
-        // After an outage the token goes first that expires first.
-        let urgency = known
-            .record
-            .expires
-            .map_or(u64::MAX, |expires| expires.boottime);
+        // After an outage the token goes first that expires first; before all, one of which nobody
+        // knows when.
+        let record = &known.record;
+        let urgency = record.expires.unwrap_or(record.created).boottime;
         registry.agenda.ready(id, task, urgency);
         self.work.notify_one();
     }

@@ -55,6 +55,8 @@ impl Storm {
     fn rage(&self) {
         let mut lab = Lab::builder()
             .applications(&json!({ "period": format!("{PERIOD}s") }))
+            // Hundreds of volumes with so short a period want more calls than the default allows.
+            .set("VAULTTMPFS_MAX_VAULT_RATE", "200")
             .start();
         let seed = u64::from(std::process::id());
         println!("seed {seed}");
@@ -199,7 +201,10 @@ fn calm(lab: &Lab) {
         .iter()
         .filter(|one| one["state"] == "attached" && one["lost"] == false);
     assert_eq!(attached.count(), expected.len());
-    assert_eq!(shown.len(), expected.len(), "nothing is owed");
+    // What ended by absence waits a minute, and what met a sealed Vault for its next try.
+    eventually_within(Duration::from_secs(180), "nothing is owed any more", || {
+        (lab.agent.volumes().len() == expected.len()).then_some(())
+    });
 }
 
 #[test]
