@@ -232,7 +232,7 @@ impl Attempt<'_> {
         tokio::spawn(async move {
             let name = &token.role;
             match roles.get(name, &session).await {
-                Ok(role) => volumes.note(id, |record| learn(record, &token, &role)),
+                Ok(role) => volumes.change(id, |record| learn(record, &token, &role)),
                 Err(error) => tracing::debug!("role {name} could not be read: {error}"),
             }
         });

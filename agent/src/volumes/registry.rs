@@ -233,11 +233,6 @@ impl Volumes {
         self.write(&mut registry, id).map(|()| Attached::Taken)
     }
 
-    /// Something of a volume's token has become known only after it was made.
-    pub fn note(&self, id: VolumeId, note: impl FnOnce(&mut Record)) {
-        self.change(id, note);
-    }
-
     /// The kubelet has had a directory unmounted.
     ///
     /// # Errors
@@ -319,7 +314,7 @@ impl Volumes {
     }
 
     /// Changes a volume's record, in the journal, too, and plans anew.
-    pub(super) fn change(&self, id: VolumeId, change: impl FnOnce(&mut Record)) {
+    pub fn change(&self, id: VolumeId, change: impl FnOnce(&mut Record)) {
         let mut registry = self.lock();
         if let Some(known) = registry.known.get_mut(&id) {
             change(&mut known.record);

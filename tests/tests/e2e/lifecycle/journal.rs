@@ -5,7 +5,7 @@ use nix::mount::{MsFlags, mount};
 use serde_json::json;
 use std::fs;
 use std::os::unix::fs::{MetadataExt, chown};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 use vaulttmpfs_tests::{Lab, Pod, eventually_within};
 
@@ -50,7 +50,7 @@ fn a_damaged_record_harms_no_other() {
 }
 
 /// Puts the state directory on a tmpfs of its own, so small that it can be filled.
-fn small_disk(lab: &Lab) -> std::path::PathBuf {
+fn small_disk(lab: &Lab) -> PathBuf {
     let state = lab.node.path("state");
     let owner = fs::metadata(&state).unwrap();
     let size = Some("size=256k,mode=0700");
@@ -76,8 +76,8 @@ fn make_room(state: &Path) {
     }
 }
 
-#[test]
-fn a_full_disk_costs_new_mounts_only() {
+/// A node whose agent keeps its journal on a disk that is soon full.
+fn with_small_disk() -> (Lab, PathBuf) {
     let mut lab = Lab::builder()
         .applications(&json!({ "period": "30s" }))
         .without_agent()
@@ -85,8 +85,13 @@ fn a_full_disk_costs_new_mounts_only() {
     let state = small_disk(&lab);
     lab.agent.start();
     lab.agent.wait_until_ready();
-    let living = mounted(&lab, "living-0", &lab.options());
-    let ends = mounted(&lab, "ends-0", &lab.options());
+    (lab, state)
+}
+
+#[test]
+fn a_full_disk_costs_new_mounts_only() {
+    let (mut lab, state) = with_small_disk();
+    let [living, ends] = ["living-0", "ends-0"].map(|pod| mounted(&lab, pod, &lab.options()));
     for volume in [&living, &ends] {
         wait_until_seen(&lab, volume);
     }
@@ -135,15 +140,8 @@ fn a_full_disk_costs_new_mounts_only() {
 /// mounts were ended at Vault, or are unreachable and expire.
 #[test]
 fn an_agent_killed_on_a_full_disk() {
-    let mut lab = Lab::builder()
-        .applications(&json!({ "period": "30s" }))
-        .without_agent()
-        .start();
-    let state = small_disk(&lab);
-    lab.agent.start();
-    lab.agent.wait_until_ready();
-    let living = mounted(&lab, "living-0", &lab.options());
-    let ends = mounted(&lab, "ends-0", &lab.options());
+    let (mut lab, state) = with_small_disk();
+    let [living, ends] = ["living-0", "ends-0"].map(|pod| mounted(&lab, pod, &lab.options()));
     for volume in [&living, &ends] {
         wait_until_seen(&lab, volume);
     }
