@@ -26,11 +26,44 @@ pub(crate) fn openbao() -> PathBuf {
 }
 
 fn cached_openbao() -> PathBuf {
-    let cache = std::env::var_os("XDG_CACHE_HOME").map_or_else(
+    cache().join(format!("openbao-{OPENBAO_VERSION}/bao"))
+}
+
+/// The root of a machine to boot: `MACHINE_ROOT`, or the one that `tests/run` made last.
+pub(crate) fn machine_root() -> PathBuf {
+    if let Some(root) = std::env::var_os("MACHINE_ROOT") {
+        return PathBuf::from(root);
+    }
+    let entries = std::fs::read_dir(cache()).into_iter().flatten().flatten();
+    let roots = entries.filter(|entry| {
+        entry
+            .file_name()
+            .as_encoded_bytes()
+            .starts_with(b"machine-")
+    });
+    let last = roots.max_by_key(|entry| entry.metadata().and_then(|data| data.modified()).ok());
+    last.expect("the root of a machine is missing: tests/run makes it")
+        .path()
+}
+
+/// What `packaging/build` made last, by its ending: `deb` or `rpm`.
+#[must_use]
+pub fn package(ending: &str) -> PathBuf {
+    let packages = std::fs::read_dir(target().join("packages"));
+    let entries = packages.into_iter().flatten().flatten();
+    let kind = entries
+        .map(|entry| entry.path())
+        .filter(|path| path.extension().is_some_and(|own| own == ending));
+    let last = kind.max_by_key(|path| path.metadata().and_then(|data| data.modified()).ok());
+    last.unwrap_or_else(|| panic!("no {ending} package is built: packaging/build makes it"))
+}
+
+fn cache() -> PathBuf {
+    let caches = std::env::var_os("XDG_CACHE_HOME").map_or_else(
         || Path::new(&std::env::var_os("HOME").expect("HOME is set")).join(".cache"),
         PathBuf::from,
     );
-    cache.join(format!("vaulttmpfs/openbao-{OPENBAO_VERSION}/bao"))
+    caches.join("vaulttmpfs")
 }
 
 fn built(name: &str, directory: &Path) -> PathBuf {

@@ -2,6 +2,7 @@
 //! answer, as measured on a real one.
 
 use serde_json::{Map, Value};
+use std::ffi::OsStr;
 use std::fs;
 use std::io::{PipeReader, Read};
 use std::os::unix::fs::DirBuilderExt;
@@ -191,8 +192,8 @@ pub struct Kubelet {
     driver: PathBuf,
     root: PathBuf,
     socket: PathBuf,
-    /// A process whose mount namespace the kubelet is in; none where it is the node's.
-    lives_with: Option<u32>,
+    /// What comes before each command: `nsenter`, where the kubelet lives in other namespaces.
+    by_way_of: Vec<String>,
     transcript: Arc<Mutex<String>>,
 }
 
@@ -204,7 +205,7 @@ impl Kubelet {
             driver: driver.to_owned(),
             root: root.to_owned(),
             socket: socket.to_owned(),
-            lives_with: None,
+            by_way_of: Vec::new(),
             transcript: Arc::default(),
         }
     }
@@ -222,7 +223,15 @@ impl Kubelet {
     #[must_use]
     pub fn living_with(&self, process: u32) -> Self {
         Self {
-            lives_with: Some(process),
+            by_way_of: nsenter(&[&format!("--mount=/proc/{process}/ns/mnt")]),
+            ..self.clone()
+        }
+    }
+
+    /// The same as a process of a machine whose files the calling thread sees as its own.
+    pub(crate) fn on_a_machine(&self) -> Self {
+        Self {
+            by_way_of: nsenter(&["--target=1", "--pid", "--mount", "--uts", "--ipc"]),
             ..self.clone()
         }
     }
@@ -288,18 +297,12 @@ impl Kubelet {
     }
 
     /// A command as the kubelet executes it, its output aside.
-    pub fn command(&self, arguments: &[impl AsRef<std::ffi::OsStr>]) -> Command {
-        let mut command = match self.lives_with {
-            None => Command::new(&self.driver),
-            Some(process) => {
-                let mut command = Command::new("nsenter");
-                command
-                    .arg(format!("--mount=/proc/{process}/ns/mnt"))
-                    .arg(&self.driver);
-                command
-            }
-        };
+    pub fn command(&self, arguments: &[impl AsRef<OsStr>]) -> Command {
+        let driver = std::iter::once(self.driver.as_os_str());
+        let mut words = self.by_way_of.iter().map(OsStr::new).chain(driver);
+        let mut command = Command::new(words.next().expect("at least the driver"));
         command
+            .args(words)
             .args(arguments)
             .env_clear()
             .env("PATH", "/usr/bin:/bin")
@@ -312,7 +315,7 @@ impl Kubelet {
     /// Executes the driver and takes its whole output, on both streams, as one line with one JSON
     /// object.
     #[must_use]
-    pub fn call(&self, arguments: &[impl AsRef<std::ffi::OsStr>]) -> Outcome {
+    pub fn call(&self, arguments: &[impl AsRef<OsStr>]) -> Outcome {
         self.run(&mut self.command(arguments))
     }
 
@@ -390,6 +393,11 @@ fn make_directory(path: &Path) {
     let mut builder = fs::DirBuilder::new();
     builder.recursive(true).mode(0o750);
     builder.create(path).expect("the mount directory");
+}
+
+fn nsenter(options: &[&str]) -> Vec<String> {
+    let words = ["nsenter"].iter().chain(options).chain(&["--"]);
+    words.map(|word| (*word).to_owned()).collect()
 }
 
 fn random_uuid() -> String {

@@ -23,7 +23,13 @@ pub struct Mount {
 #[must_use]
 pub fn mount_table() -> Vec<Mount> {
     // Not /proc/self: that is the process's first thread, which may live in another namespace.
-    let table = std::fs::read_to_string("/proc/thread-self/mountinfo").expect("the mount table");
+    mount_table_of("thread-self")
+}
+
+/// The same as a process has it, named by its id.
+pub(crate) fn mount_table_of(process: &str) -> Vec<Mount> {
+    let table = std::fs::read_to_string(format!("/proc/{process}/mountinfo"));
+    let table = table.expect("the mount table");
     table.lines().map(parse).collect()
 }
 

@@ -14,6 +14,7 @@ mod demo;
 mod generator;
 mod harness;
 mod hostile;
+mod installed;
 mod lifecycle;
 mod mount;
 mod options;
