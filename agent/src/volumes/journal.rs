@@ -155,15 +155,24 @@ impl Journal {
 
     /// Keeps a hold over a restart.
     pub(super) fn hold(&self, why: &str) -> io::Result<()> {
-        fs::write(&self.hold, why)
+        let mut file = File::create(&self.hold)?;
+        file.write_all(why.as_bytes())?;
+        // Seldom, and an admin counts on it: here, not behind.
+        file.sync_all()?;
+        self.sync_directory()
     }
 
     /// Ends a hold.
     pub(super) fn release(&self) -> io::Result<()> {
         match fs::remove_file(&self.hold) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-            _ => Ok(()),
+            _ => self.sync_directory(),
         }
+    }
+
+    fn sync_directory(&self) -> io::Result<()> {
+        let directory = self.hold.parent().unwrap_or(Path::new("/"));
+        File::open(directory)?.sync_all()
     }
 
     fn sync_later(&self, id: VolumeId) {
@@ -249,13 +258,19 @@ fn read_all(
             continue;
         }
         let mut text = Zeroizing::new(Vec::new());
-        // One that cannot be read may be in order: nothing is set aside for that.
-        File::open(&path)
-            .and_then(|file| file.take(MAX_RECORD + 1).read_to_end(&mut text))
-            .map_err(|error| JournalError::Unusable(path.clone(), error))?;
+        let read =
+            File::open(&path).and_then(|file| file.take(MAX_RECORD + 1).read_to_end(&mut text));
+        if let Err(error) = read {
+            // It may be in order: it stays where it is, and harms no other.
+            tracing::error!(
+                "{} cannot be read ({error}): the agent does not act on it; mend that and start the agent anew",
+                path.display()
+            );
+            continue;
+        }
         match parse(&text, &name, here) {
             Ok(record) => records.push(record),
-            Err(problem) => set_aside(state_dir, &path, &name, &problem)?,
+            Err(problem) => set_aside(state_dir, &path, &name, &problem),
         }
     }
     Ok(records)
@@ -277,22 +292,21 @@ fn parse(text: &[u8], name: &OsStr, here: &Origin) -> Result<Record, String> {
     Ok(record)
 }
 
-fn set_aside(
-    state_dir: &Path,
-    path: &Path,
-    name: &OsStr,
-    problem: &str,
-) -> Result<(), JournalError> {
+fn set_aside(state_dir: &Path, path: &Path, name: &OsStr, problem: &str) {
     let directory = state_dir.join(SET_ASIDE);
-    make_directory(&directory)?;
     let target = directory.join(name);
-    fs::rename(path, &target).map_err(|error| JournalError::Unusable(target.clone(), error))?;
-    tracing::warn!(
-        "{} is set aside as {}: {problem}; the agent will not act on it",
-        path.display(),
-        target.display()
-    );
-    Ok(())
+    let made = make_directory(&directory).map_err(|error| error.to_string());
+    let moved = made.and_then(|()| fs::rename(path, &target).map_err(|error| error.to_string()));
+    let path = path.display();
+    match moved {
+        Ok(()) => tracing::warn!(
+            "{path} is set aside as {}: {problem}; the agent will not act on it",
+            target.display()
+        ),
+        Err(error) => tracing::warn!(
+            "{path}: {problem}; the agent will not act on it, and cannot set it aside: {error}"
+        ),
+    }
 }
 
 impl std::fmt::Display for JournalError {
@@ -329,6 +343,7 @@ mod tests {
         Origin {
             machine_id: "machine".into(),
             boot_id: "boot".into(),
+            node: "node".into(),
             ..Origin::default()
         }
     }
@@ -376,13 +391,22 @@ mod tests {
                 ..here()
             },
         );
+        // A disk that was copied with its machine-id, booted on another node.
+        let clone = record(
+            5,
+            &Origin {
+                boot_id: "another".into(),
+                node: "template".into(),
+                ..here()
+            },
+        );
         let newer = Record {
             format: FORMAT + 1,
             ..record(3, &here())
         };
         {
             let (journal, _) = Journal::open(dir.path(), &here()).unwrap();
-            for record in [&good, &foreign, &newer] {
+            for record in [&good, &foreign, &clone, &newer] {
                 journal.write(record).unwrap();
             }
         }
@@ -391,6 +415,7 @@ mod tests {
         fs::write(volumes.join(&cut), r#"{"format":1,"kind":"tok"#).unwrap();
         fs::copy(volumes.join(good.id.to_string()), volumes.join("copy")).unwrap();
         fs::write(volumes.join(".x.new"), "").unwrap();
+        fs::create_dir(volumes.join("unreadable")).unwrap();
         let (_journal, records) = Journal::open(dir.path(), &here()).unwrap();
         assert_eq!(records, [good]);
         let mut aside: Vec<_> = fs::read_dir(dir.path().join("set-aside"))
@@ -400,6 +425,7 @@ mod tests {
         aside.sort();
         let mut expected = vec![
             foreign.id.to_string(),
+            clone.id.to_string(),
             newer.id.to_string(),
             cut,
             "copy".into(),

@@ -126,6 +126,9 @@ pub struct Origin {
     pub machine_id: String,
     /// `/proc/sys/kernel/random/boot_id`.
     pub boot_id: String,
+    /// The host name: a disk that was copied has another node's, if nothing else.
+    #[serde(default)]
+    pub node: String,
     /// Vault's address.
     pub vault_addr: String,
     /// Vault's namespace.
@@ -227,20 +230,18 @@ impl Record {
     /// Takes the record over from an earlier boot: its moments count as this boot does.
     pub fn carry_over(&mut self, here: &Origin, now: Moment) {
         let carry = |moment: &mut Moment| *moment = moment.carried_over(now);
-        carry(&mut self.created);
-        for moment in [
-            &mut self.expires,
-            &mut self.ends,
-            &mut self.keep_within,
-            &mut self.renewed,
-        ] {
+        // The clock may have been set back: what has been was before now all the same.
+        let carry_past = |moment: &mut Moment| *moment = moment.carried_over(now).min(now);
+        carry_past(&mut self.created);
+        self.renewed.iter_mut().for_each(carry_past);
+        for moment in [&mut self.expires, &mut self.ends, &mut self.keep_within] {
             moment.iter_mut().for_each(carry);
         }
         if let Some(wrapping) = &mut self.wrapping {
             carry(&mut wrapping.ends);
         }
         if let Some(ended) = &mut self.ended {
-            carry(&mut ended.at);
+            carry_past(&mut ended.at);
         }
         self.seen = false;
         self.attach_by = 0;
@@ -260,18 +261,21 @@ impl Origin {
         Self {
             machine_id: first_line("/etc/machine-id"),
             boot_id: first_line("/proc/sys/kernel/random/boot_id"),
+            node: first_line("/proc/sys/kernel/hostname"),
             vault_addr,
             namespace,
             cluster_id: String::new(),
         }
     }
 
-    /// Is it this machine's? A machine without an id is any.
+    /// Is it this machine's? A machine without an id is any. The id may have been copied with the
+    /// disk, and then the other machine's pods live on: so after a boot the host must have the same
+    /// name, too. Within a boot it may change.
     #[must_use]
     pub fn same_machine(&self, other: &Self) -> bool {
-        self.machine_id == other.machine_id
-            || self.machine_id.is_empty()
-            || other.machine_id.is_empty()
+        let any = |one: &str, two: &str| one == two || one.is_empty() || two.is_empty();
+        any(&self.machine_id, &other.machine_id)
+            && (self.boot_id == other.boot_id || any(&self.node, &other.node))
     }
 
     /// Is it this boot's? Where the boots have no ids (`/proc` may hide them), nothing says that it is
@@ -297,6 +301,19 @@ impl Origin {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
+
+    #[test]
+    fn a_clock_that_was_set_back_delays_nothing_that_is_owed() {
+        let mut record = attached(1);
+        record.end(record.created, false, true);
+        let now = Moment {
+            boottime: 9000,
+            wall: record.created.wall - 86_400_000,
+        };
+        record.carry_over(&Origin::default(), now);
+        assert_eq!(record.ended.map(|ended| ended.at), Some(now));
+        assert!(record.expires.is_some_and(|expires| expires > now));
+    }
 
     /// A volume with a token of an hour, made an hour after boot.
     pub(crate) fn attached(byte: u8) -> Record {

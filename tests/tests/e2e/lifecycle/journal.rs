@@ -49,6 +49,33 @@ fn a_damaged_record_harms_no_other() {
     });
 }
 
+#[test]
+fn a_record_that_cannot_be_read_harms_no_other() {
+    let mut lab = Lab::start();
+    let [hidden, living] = ["hidden-0", "living-0"].map(|pod| mounted(&lab, pod, &lab.options()));
+    wait_until_seen(&lab, &living);
+    lab.agent.kill();
+    let (path, _) = lab
+        .node
+        .records()
+        .into_iter()
+        .find(|(_, record)| record["mount_dir"].as_str() == hidden.directory.to_str())
+        .unwrap();
+    let owner = fs::metadata(&path).unwrap().uid();
+    chown(&path, Some(0), Some(0)).unwrap();
+    lab.agent.start();
+    lab.agent.wait_until_ready();
+    wait_for_log(&lab, path.file_name().unwrap().to_str().unwrap());
+    assert_eq!(shown(&lab, &living).unwrap()["state"], "attached");
+    assert!(shown(&lab, &hidden).is_none());
+    // It is still there for the next agent.
+    chown(&path, Some(owner), Some(owner)).unwrap();
+    lab.agent.kill();
+    lab.agent.start();
+    lab.agent.wait_until_ready();
+    assert_eq!(shown(&lab, &hidden).unwrap()["state"], "attached");
+}
+
 /// Puts the state directory on a tmpfs of its own, so small that it can be filled.
 fn small_disk(lab: &Lab) -> PathBuf {
     let state = lab.node.path("state");
