@@ -117,43 +117,44 @@ impl Agent {
         }
     }
 
-    pub(super) fn mounter(&self) -> Result<Arc<Mounter>, Failure> {
+    /// What serves, or why nothing does.
+    fn parts(&self) -> Result<(&Arc<Mounter>, &Volumes, &Session), Failure> {
         match self {
-            Self::Working { mounter, .. } => Ok(Arc::clone(mounter)),
+            Self::Working {
+                mounter,
+                volumes,
+                session,
+            } => Ok((mounter, volumes, session)),
             Self::Misconfigured(failure) => Err(failure.clone()),
         }
+    }
+
+    pub(super) fn mounter(&self) -> Result<Arc<Mounter>, Failure> {
+        self.parts().map(|(mounter, ..)| Arc::clone(mounter))
     }
 
     pub(super) fn volumes(&self) -> Result<&Volumes, Failure> {
-        match self {
-            Self::Working { volumes, .. } => Ok(volumes),
-            Self::Misconfigured(failure) => Err(failure.clone()),
-        }
+        self.parts().map(|(_, volumes, _)| volumes)
     }
 
     pub(super) fn session(&self) -> Result<&Session, Failure> {
-        self.session_and_volumes().map(|(session, _)| session)
+        self.parts().map(|(.., session)| session)
     }
 
     pub(super) fn session_and_volumes(&self) -> Result<(&Session, &Volumes), Failure> {
-        match self {
-            Self::Working {
-                session, volumes, ..
-            } => Ok((session, volumes)),
-            Self::Misconfigured(failure) => Err(failure.clone()),
-        }
+        self.parts().map(|(_, volumes, session)| (session, volumes))
     }
 
     /// The shim that was given this volume has closed its connection without a word.
     pub(super) fn hung_up(&self, id: VolumeId, shim: Option<i32>) {
-        if let Self::Working { volumes, .. } = self {
+        if let Ok(volumes) = self.volumes() {
             volumes.hung_up(id, shim);
         }
     }
 
     /// The answer with this volume reached nobody.
     pub(super) fn undelivered(&self, id: VolumeId) {
-        if let Self::Working { volumes, .. } = self {
+        if let Ok(volumes) = self.volumes() {
             volumes.undelivered(id);
         }
     }
