@@ -4,7 +4,6 @@ use crate::clock::{self, Moment};
 use crate::duration;
 use crate::failure::{Failure, Reason};
 use crate::options::{LifecycleOptions, Pod};
-use crate::vault::session::BackgroundError;
 use crate::vault::{Looked, Session};
 use crate::volumes::{Accessor, FORMAT, Kind, Origin, Record, State, Volumes};
 use secrecy::SecretString;
@@ -29,18 +28,15 @@ pub async fn adopt(
 ) -> Result<(), Failure> {
     let refused = |why: String| Failure::new(Reason::BadRequest, why);
     let dir = MountDir::parse(mount_dir).map_err(|error| refused(format!("mount_dir: {error}")))?;
-    let looked = match session.lookup(&accessor).await {
-        Ok(looked) => looked,
-        Err(BackgroundError::NotReady) => {
-            let why = "Vault cannot be asked now; `vaulttmpfs status` says why";
-            return Err(Failure::new(Reason::VaultUnreachable, why));
-        }
-        Err(BackgroundError::Vault(error)) => {
-            return Err(refused(format!(
-                "Vault does not confirm the volume's token: {error}"
-            )));
-        }
+    let Some(turn) = session.turn().await else {
+        let why = "Vault cannot be asked now; `vaulttmpfs status` says why";
+        return Err(Failure::new(Reason::VaultUnreachable, why));
     };
+    let looked = turn.lookup(&accessor).await.map_err(|error| {
+        refused(format!(
+            "Vault does not confirm the volume's token: {error}"
+        ))
+    })?;
     if looked.meta.get("poduid").map(String::as_str) != Some(dir.pod_uid()) {
         return Err(refused(
             "Vault knows the volume's token as another pod's".into(),

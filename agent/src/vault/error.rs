@@ -154,8 +154,6 @@ impl VaultError {
             Verdict::Final
         } else if answer.status == 403 {
             Verdict::Denied
-        } else if answer.status == 400 && answer.errors.is_some() {
-            Verdict::Final
         } else {
             Verdict::Later
         }
@@ -185,7 +183,8 @@ pub enum Verdict {
 }
 
 /// Texts of errors that no retry mends, whatever their status.
-const FINAL_TEXTS: [&str; 4] = [
+const FINAL_TEXTS: [&str; 5] = [
+    "invalid request",
     "past the max TTL, cannot renew",
     "original token role",
     "cannot lookup token in different namespace",
@@ -284,6 +283,7 @@ mod tests {
             (403, "invalid accessor", Verdict::Gone),
             (403, "permission denied", Verdict::Denied),
             (400, "invalid request", Verdict::Final),
+            (400, "missing client token", Verdict::Later),
             (500, "past the max TTL, cannot renew", Verdict::Final),
             (
                 500,

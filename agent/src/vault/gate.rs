@@ -74,6 +74,11 @@ impl Gate {
             ..self.enter().await
         }
     }
+
+    /// Lets no background work in for this time, but what has its leave already.
+    pub(super) async fn pause_background(&self, pause: Duration) {
+        self.background_rate.lock().await.pause(pause);
+    }
 }
 
 /// One call more that waits, until dropped: a mount may give up waiting.
@@ -105,6 +110,11 @@ impl Bucket {
         let start = self.full_at.max(Instant::now());
         tokio::time::sleep_until(start.checked_sub(self.depth).unwrap_or(start)).await;
         self.full_at = start + self.interval;
+    }
+
+    /// Gives no leave for this time, and no burst after it.
+    fn pause(&mut self, pause: Duration) {
+        self.full_at = self.full_at.max(Instant::now() + pause + self.depth);
     }
 }
 
@@ -157,6 +167,19 @@ mod tests {
             "{:?}",
             start.elapsed()
         );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_pause_is_kept_and_no_burst_follows() {
+        let gate = Gate::new(None, &TEN_A_SECOND);
+        gate.pause_background(Duration::from_secs(5)).await;
+        let start = Instant::now();
+        drop(gate.enter().await);
+        assert_eq!(start.elapsed(), Duration::ZERO, "a mount does not wait");
+        for waited in [5000, 5100, 5200] {
+            drop(gate.enter_in_background().await);
+            assert_eq!(start.elapsed().as_millis(), waited);
+        }
     }
 
     #[tokio::test(start_paused = true)]

@@ -25,6 +25,12 @@ use tokio::time::Instant;
 pub(super) const PAUSES: (Duration, Duration) =
     (Duration::from_millis(250), Duration::from_secs(30));
 
+/// So long nothing is asked in the background after a 429 that names no time.
+const THROTTLED: Duration = Duration::from_secs(1);
+
+/// That Vault asks for fewer calls is said so often at most.
+const SAY_THROTTLED: Duration = Duration::from_secs(600);
+
 /// An admin's wish for another generator token, to be answered.
 pub(super) type Reload = oneshot::Sender<Result<(), Failure>>;
 
@@ -49,6 +55,8 @@ pub struct Session {
     pub(super) findings: Mutex<Findings>,
     /// What the settings allow though it is doubtful.
     doubts: Vec<String>,
+    /// When it was said last that Vault asks for fewer calls.
+    throttled: Mutex<Option<Instant>>,
 }
 
 /// How the session is.
@@ -117,6 +125,7 @@ impl Session {
             known: Mutex::default(),
             findings: Mutex::default(),
             doubts: settings.warnings.clone(),
+            throttled: Mutex::default(),
         })
     }
 
@@ -243,35 +252,16 @@ impl Session {
         }
     }
 
-    /// Renews a volume's token.
-    pub async fn renew(&self, accessor: &SecretString) -> Result<Renewal, BackgroundError> {
-        let (live, _place) = self.in_background().await?;
-        Ok(live.transport.renew(accessor, &self.headers(&live)).await?)
-    }
-
-    /// Ends a volume's token, or its wrapping token.
-    pub async fn revoke(&self, accessor: &SecretString) -> Result<(), BackgroundError> {
-        let (live, _place) = self.in_background().await?;
-        Ok(live
-            .transport
-            .revoke(accessor, &self.headers(&live))
-            .await?)
-    }
-
-    /// Looks a volume's token, or its wrapping token, up.
-    pub async fn lookup(&self, accessor: &SecretString) -> Result<Looked, BackgroundError> {
-        let (live, _place) = self.in_background().await?;
-        Ok(live
-            .transport
-            .lookup(accessor, &self.headers(&live))
-            .await?)
-    }
-
-    async fn in_background(&self) -> Result<(Arc<Live>, Place<'_>), BackgroundError> {
+    /// Waits for a place for one call that no pod waits for. None where calls cannot be made.
+    pub async fn turn(&self) -> Option<Turn<'_>> {
         let place = self.gate.enter_in_background().await;
         match self.standing() {
-            Standing::Ready(live) => Ok((live, place)),
-            _ => Err(BackgroundError::NotReady),
+            Standing::Ready(live) => Some(Turn {
+                session: self,
+                live,
+                _place: place,
+            }),
+            _ => None,
         }
     }
 
@@ -310,6 +300,17 @@ impl Session {
     /// Tells the keeper that a call failed in a way that may concern all calls.
     pub fn doubt(&self) {
         self.doubted.notify_one();
+    }
+
+    fn say_throttled(&self, error: &VaultError) {
+        let mut said = lock(&self.throttled);
+        if said.is_none_or(|at| at.elapsed() >= SAY_THROTTLED) {
+            *said = Some(Instant::now());
+            tracing::warn!(
+                "Vault at {} takes fewer renewals and revocations than come ({error}): they are tried again, more slowly; is a quota too small, or VAULTTMPFS_MAX_VAULT_RATE too large for it?",
+                self.address()
+            );
+        }
     }
 
     /// What a failed call means, for whoever waited for it.
@@ -398,27 +399,55 @@ impl Session {
     }
 }
 
-/// Why background work failed.
-#[derive(Debug)]
-pub enum BackgroundError {
-    /// The session is not ready.
-    NotReady,
-    /// Vault did not do it, or did not say so.
-    Vault(VaultError),
-}
-
-impl From<VaultError> for BackgroundError {
-    fn from(error: VaultError) -> Self {
-        Self::Vault(error)
-    }
-}
-
 /// Why a token was not created.
 pub enum CreateError {
     /// The caller's time was over before the call could be sent.
     NoPlace,
     /// Vault did not create it, or did not say so.
     Vault(VaultError),
+}
+
+/// The place for one call by accessor, with the session that it is made in.
+pub struct Turn<'a> {
+    session: &'a Session,
+    live: Arc<Live>,
+    _place: Place<'a>,
+}
+
+impl Turn<'_> {
+    /// Renews a volume's token.
+    pub async fn renew(self, accessor: &SecretString) -> Result<Renewal, VaultError> {
+        let answer = self.live.transport.renew(accessor, &self.headers()).await;
+        self.heed(answer).await
+    }
+
+    /// Ends a volume's token, or its wrapping token.
+    pub async fn revoke(self, accessor: &SecretString) -> Result<(), VaultError> {
+        let answer = self.live.transport.revoke(accessor, &self.headers()).await;
+        self.heed(answer).await
+    }
+
+    /// Looks a volume's token, or its wrapping token, up.
+    pub async fn lookup(self, accessor: &SecretString) -> Result<Looked, VaultError> {
+        let answer = self.live.transport.lookup(accessor, &self.headers()).await;
+        self.heed(answer).await
+    }
+
+    fn headers(&self) -> Headers<'_> {
+        self.session.headers(&self.live)
+    }
+
+    /// Vault asks for fewer calls: all that no pod waits for steps back.
+    async fn heed<T>(&self, answer: Result<T, VaultError>) -> Result<T, VaultError> {
+        if let Err(error) = &answer
+            && error.is_throttled()
+        {
+            let pause = error.retry_after().unwrap_or(THROTTLED);
+            self.session.gate.pause_background(pause).await;
+            self.session.say_throttled(error);
+        }
+        answer
+    }
 }
 
 /// A lock whose holder never leaves it half done.

@@ -24,21 +24,22 @@ pub use registry::{Attached, Volumes};
 pub use report::Counts;
 
 use crate::vault::Session;
+use plan::Task;
 use std::convert::Infallible;
 
 impl Volumes {
     /// Everything that goes on beside the mounts, as long as the agent lives.
     pub async fn live(&self, session: &Session) -> Infallible {
-        let worker = || self.tend(session);
+        let worker = |first| self.tend(session, first);
         tokio::join!(
             self.settle(),
             self.watch(),
             self.tell_losses(),
             // As many as the session lets into the background at once.
-            worker(),
-            worker(),
-            worker(),
-            worker(),
+            worker(Task::Renew),
+            worker(Task::Renew),
+            worker(Task::Renew),
+            worker(Task::Pay),
         )
         .0
     }

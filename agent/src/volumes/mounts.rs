@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::MetadataExt;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use vaulttmpfs_api::{SOURCE_PREFIX, VolumeId};
@@ -21,6 +22,12 @@ pub(super) async fn mounted() -> io::Result<HashSet<VolumeId>> {
     })
     .await
     .map_err(io::Error::other)?
+}
+
+/// The mount namespace of this process, as the shim names its own.
+pub(super) fn namespace() -> Option<u64> {
+    let namespace = std::fs::metadata("/proc/self/ns/mnt");
+    namespace.ok().map(|namespace| namespace.ino())
 }
 
 /// Tells when something was mounted or unmounted, anywhere in this process's mount namespace.

@@ -3,10 +3,14 @@
 use super::record::{Record, State};
 use crate::clock::{Moment, millis};
 use crate::config::{Lifecycle, WatchUnwrap};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// A token whose TTL nobody knows is renewed this soon, which tells its TTL.
 const LEARN_TTL: Duration = Duration::from_secs(10);
+
+/// No token is renewed more often, however short a TTL Vault names.
+const LEAST_PAUSE: Duration = Duration::from_secs(1);
 
 /// Ended by absence alone, a volume waits this long before anything is done about it: a mass of
 /// vanished mounts may yet show that the agent, not the mounts, is wrong.
@@ -34,35 +38,79 @@ pub(super) enum Task {
     Forget,
 }
 
-/// What was done once and is not done again in this process.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Done {
+/// How a volume's tasks have gone in this process.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Progress {
     /// The token's coming end was said.
     pub(super) noticed: bool,
     /// The look whether it was unwrapped is over, whatever it showed.
     pub(super) looked: bool,
+    /// The tasks that failed last. Each by itself: a look that Vault denies delays no renewal.
+    failed: BTreeMap<Task, Failed>,
+}
+
+/// A task's failures in a row, and the time of the next try.
+#[derive(Clone, Copy, Debug, Default)]
+struct Failed {
+    times: u32,
+    again: u64,
+}
+
+impl Progress {
+    /// A task has failed. Returns how often it had before, in a row.
+    pub(super) fn failed(&mut self, task: Task, now: Moment, expires: Option<Moment>) -> u32 {
+        let failed = self.failed.entry(task).or_default();
+        let before = failed.times;
+        *failed = Failed {
+            times: before + 1,
+            again: retry(now, before, expires),
+        };
+        before
+    }
+
+    /// A task is done. Returns how often it had failed before, in a row.
+    pub(super) fn succeeded(&mut self, task: Task) -> u32 {
+        self.failed.remove(&task).map_or(0, |failed| failed.times)
+    }
+
+    /// A task, not before its next try.
+    fn put_off(&self, at: u64, task: Task) -> (u64, Task) {
+        let again = self.failed.get(&task).map_or(0, |failed| failed.again);
+        (at.max(again), task)
+    }
 }
 
 /// The next task of a volume and its time, in milliseconds on `CLOCK_BOOTTIME`. Volumes that are
 /// only delivered have none: they are settled first.
-pub(super) fn next(record: &Record, rules: &Lifecycle, done: Done) -> Option<(u64, Task)> {
+pub(super) fn next(record: &Record, rules: &Lifecycle, progress: &Progress) -> Option<(u64, Task)> {
     match record.state {
         State::Delivered => None,
         State::Attached => [
             renewal(record, rules).map(|at| (at, Task::Renew)),
             look(record, rules)
-                .filter(|_| !done.looked)
+                .filter(|_| !progress.looked)
                 .map(|at| (at, Task::LookUnwrapped)),
             notice(record)
-                .filter(|_| !done.noticed)
+                .filter(|_| !progress.noticed)
                 .map(|at| (at, Task::GiveNotice)),
         ]
         .into_iter()
         .flatten()
+        .map(|(at, task)| progress.put_off(at, task))
         .min(),
         State::Ended if record.owed.is_empty() => Some((0, Task::Forget)),
-        State::Ended => Some(payment(record, rules).min((forget(record), Task::Forget))),
+        // Tried once at least, however late.
+        State::Ended => Some(
+            progress
+                .put_off(payment(record, rules), Task::Pay)
+                .min((forget(record), Task::Forget)),
+        ),
     }
+}
+
+/// Is the token kept alive?
+pub(super) fn is_renewed(record: &Record, rules: &Lifecycle) -> bool {
+    record.state == State::Attached && renewal(record, rules).is_some()
 }
 
 /// A third of the TTL after the last renewal, give or take a quarter of that third, so that the
@@ -81,7 +129,7 @@ fn renewal(record: &Record, rules: &Lifecycle) -> Option<u64> {
         Some(ttl) => ttl / 3,
         None => millis(LEARN_TTL),
     };
-    let at = since.boottime + jittered(third, record.id.as_bytes()[0]);
+    let at = since.boottime + jittered(third, record.id.as_bytes()[0]).max(millis(LEAST_PAUSE));
     let too_old = rules
         .max_age
         .is_some_and(|age| at >= record.created.after(age).boottime);
@@ -114,13 +162,13 @@ fn notice(record: &Record) -> Option<u64> {
     Some(ends.before(before).boottime)
 }
 
-fn payment(record: &Record, rules: &Lifecycle) -> (u64, Task) {
+fn payment(record: &Record, rules: &Lifecycle) -> u64 {
     let delay = match record.ended {
         Some(ended) if ended.by_absence => rules.revoke_delay.max(ABSENCE_GRACE),
         _ => rules.revoke_delay,
     };
     let ended = record.ended.map_or(record.created, |ended| ended.at);
-    (ended.after(delay).boottime, Task::Pay)
+    ended.after(delay).boottime
 }
 
 /// A full TTL after the token's expiry nothing can be owed for it any more. Its pod may have renewed
@@ -134,7 +182,7 @@ fn forget(record: &Record) -> u64 {
 
 /// When a retry is due after so many failures: 1 s doubling to 5 min, but within half of what a
 /// token that expires has left.
-pub(super) fn retry(now: Moment, failures: u32, expires: Option<Moment>) -> u64 {
+fn retry(now: Moment, failures: u32, expires: Option<Moment>) -> u64 {
     let usual = (1000_u64 << failures.min(9)).min(300_000);
     let left = expires
         .map(|expires| millis(expires.since(now)))
@@ -160,10 +208,6 @@ mod tests {
             burst: 1,
         },
     };
-    const NOTICED: Done = Done {
-        noticed: true,
-        looked: false,
-    };
     const MADE: u64 = 3_600_000;
     const MINUTE: u64 = 60_000;
 
@@ -184,7 +228,7 @@ mod tests {
         for (byte, minutes) in [(0, 15), (255, 25)] {
             let at = MADE + minutes * MINUTE;
             assert_eq!(
-                next(&attached(byte), &RULES, Done::default()),
+                next(&attached(byte), &RULES, &Progress::default()),
                 Some((at, Task::Renew))
             );
         }
@@ -194,7 +238,7 @@ mod tests {
         };
         let at = MADE + 50 * MINUTE + 15 * MINUTE;
         assert_eq!(
-            next(&renewed, &RULES, Done::default()),
+            next(&renewed, &RULES, &Progress::default()),
             Some((at, Task::Renew))
         );
     }
@@ -246,7 +290,11 @@ mod tests {
                 &RULES,
             ),
         ] {
-            assert_eq!(next(&record, rules, Done::default()), None, "{record:?}");
+            assert_eq!(
+                next(&record, rules, &Progress::default()),
+                None,
+                "{record:?}"
+            );
         }
     }
 
@@ -257,7 +305,7 @@ mod tests {
             ..attached(0)
         };
         assert_eq!(
-            next(&record, &RULES, Done::default()),
+            next(&record, &RULES, &Progress::default()),
             Some((MADE + 7500, Task::Renew))
         );
     }
@@ -266,7 +314,7 @@ mod tests {
     fn a_wrapping_token_is_looked_at_once_before_its_end() {
         let at = MADE + 270_000;
         assert_eq!(
-            next(&wrapped(), &RULES, Done::default()),
+            next(&wrapped(), &RULES, &Progress::default()),
             Some((at, Task::LookUnwrapped))
         );
         let off = Lifecycle {
@@ -274,13 +322,13 @@ mod tests {
             ..RULES
         };
         assert_eq!(
-            next(&wrapped(), &off, Done::default()).unwrap().1,
+            next(&wrapped(), &off, &Progress::default()).unwrap().1,
             Task::Renew
         );
         let mut looked = wrapped();
         looked.wrapping.as_mut().unwrap().unwrapped = Some(true);
         assert_eq!(
-            next(&looked, &RULES, Done::default()).unwrap().1,
+            next(&looked, &RULES, &Progress::default()).unwrap().1,
             Task::Renew
         );
     }
@@ -294,14 +342,18 @@ mod tests {
         };
         let hour = 60 * MINUTE;
         assert_eq!(
-            next(&ends(3), &RULES, Done::default()),
+            next(&ends(3), &RULES, &Progress::default()),
             Some((MADE + 2 * hour, Task::GiveNotice))
         );
         assert_eq!(
-            next(&ends(720), &RULES, Done::default()),
+            next(&ends(720), &RULES, &Progress::default()),
             Some((MADE + 696 * hour, Task::GiveNotice))
         );
-        assert_eq!(next(&ends(3), &RULES, NOTICED), None);
+        let noticed = Progress {
+            noticed: true,
+            ..Progress::default()
+        };
+        assert_eq!(next(&ends(3), &RULES, &noticed), None);
     }
 
     #[test]
@@ -310,7 +362,7 @@ mod tests {
         record.end(record.created, false, true);
         assert_eq!(record.owed, [Debt::RevokeWrapping, Debt::Revoke]);
         assert_eq!(
-            next(&record, &RULES, Done::default()),
+            next(&record, &RULES, &Progress::default()),
             Some((MADE, Task::Pay))
         );
         let later = Lifecycle {
@@ -318,12 +370,12 @@ mod tests {
             ..RULES
         };
         assert_eq!(
-            next(&record, &later, Done::default()),
+            next(&record, &later, &Progress::default()),
             Some((MADE + 30_000, Task::Pay))
         );
         record.end(record.created, true, true);
         assert_eq!(
-            next(&record, &RULES, Done::default()),
+            next(&record, &RULES, &Progress::default()),
             Some((MADE + 60_000, Task::Pay))
         );
         assert_eq!(forget(&record), MADE + 120 * MINUTE);
@@ -332,12 +384,70 @@ mod tests {
         record.end(record.created, true, true);
         record.end(record.created, false, false);
         assert_eq!(
-            next(&record, &RULES, Done::default()),
+            next(&record, &RULES, &Progress::default()),
             Some((0, Task::Forget))
         );
         record.wishes.revoke = false;
         record.end(record.created, false, true);
         assert!(record.owed.is_empty());
+    }
+
+    #[test]
+    fn a_failed_look_delays_no_renewal() {
+        let record = wrapped();
+        let mut progress = Progress::default();
+        let at = record.created.after(Duration::from_secs(270));
+        for before in 0..9 {
+            let failures = progress.failed(Task::LookUnwrapped, at, record.expires);
+            assert_eq!(failures, before);
+        }
+        let again = at.boottime + 256_000;
+        assert_eq!(
+            next(&record, &RULES, &progress),
+            Some((again, Task::LookUnwrapped))
+        );
+        let short = Record {
+            ttl_ms: Some(3 * MINUTE * 4 / 3),
+            ..record
+        };
+        assert_eq!(
+            next(&short, &RULES, &progress),
+            Some((MADE + MINUTE, Task::Renew))
+        );
+        assert_eq!(progress.succeeded(Task::LookUnwrapped), 9);
+        assert_eq!(progress.succeeded(Task::LookUnwrapped), 0);
+    }
+
+    /// A right that is missing for months must not leave a journal that only grows.
+    #[test]
+    fn what_vault_never_takes_is_forgotten_once_the_token_has_expired() {
+        let mut record = wrapped();
+        record.end(record.created, false, true);
+        let mut progress = Progress::default();
+        let expired = MADE + 120 * MINUTE;
+        let mut now = record.created;
+        while let Some((at, Task::Pay)) = next(&record, &RULES, &progress) {
+            assert!(at < expired, "{at}");
+            now.boottime = at;
+            progress.failed(Task::Pay, now, record.expires);
+        }
+        assert!(now.boottime > expired - 5 * MINUTE - 1000);
+        assert_eq!(
+            next(&record, &RULES, &progress),
+            Some((expired, Task::Forget))
+        );
+    }
+
+    #[test]
+    fn no_ttl_makes_a_busy_loop() {
+        let record = Record {
+            ttl_ms: Some(0),
+            ..attached(0)
+        };
+        assert_eq!(
+            next(&record, &RULES, &Progress::default()),
+            Some((MADE + 1000, Task::Renew))
+        );
     }
 
     #[test]

@@ -2,7 +2,8 @@
 
 use super::agenda::Agenda;
 use super::journal::Journal;
-use super::plan::{self, Done, Task};
+use super::mounts;
+use super::plan::{self, Progress, Task};
 use super::record::{Origin, Record, State};
 use crate::clock::{self, Moment};
 use crate::config::Lifecycle;
@@ -20,6 +21,9 @@ const ATTACH_GRACE: Duration = Duration::from_secs(10);
 /// The first wait for a shim that hung up to be gone; it doubles.
 const GONE_FIRST: Duration = Duration::from_millis(50);
 
+/// Two reads that both miss a volume are at least this far apart.
+pub(super) const SECOND_READ: Duration = Duration::from_secs(2);
+
 /// So many forgotten volumes are remembered by their ids, 16 bytes each.
 const MOST_GONE: usize = 10_000;
 
@@ -31,6 +35,8 @@ pub struct Volumes {
     pub(super) journal: Journal,
     pub(super) here: Origin,
     pub(super) rules: Lifecycle,
+    /// This process's own mount namespace, where it could be read.
+    namespace: Option<u64>,
     registry: Mutex<Registry>,
     /// The agenda's first entry has changed.
     pub(super) changed: Notify,
@@ -60,8 +66,9 @@ pub(super) struct Registry {
     pub(super) hurried: Option<u64>,
     /// Volumes whose loss is not yet told.
     pub(super) lost: Vec<String>,
-    /// Mount namespaces of which the table has shown a volume in this boot: its silence about their
-    /// other volumes means something.
+    /// Mount namespaces of which the table has shown a volume to this process: its silence about
+    /// their other volumes means something. What an earlier process saw does not count: this one may
+    /// be in another namespace.
     pub(super) sighted: HashSet<u64>,
     /// Volumes that have ended and are forgotten: should one still be mounted, its shim is to know.
     pub(super) gone: HashSet<VolumeId>,
@@ -81,11 +88,8 @@ pub(super) struct Known {
     pub(super) settle_at: u64,
     /// The shim's pid, once it has hung up without a word, and the wait until the next look.
     pub(super) hung_up: Option<(i32, Duration)>,
-    /// Failures in a row of what is to be done at Vault, and no try before this moment.
-    pub(super) failures: u32,
-    pub(super) not_before: u64,
-    /// What was done once and is not done again.
-    pub(super) done: Done,
+    /// How its tasks have gone so far.
+    pub(super) progress: Progress,
     /// Its token is looked for at once, by a renewal: another volume's was lost.
     pub(super) hurry: bool,
     /// Missing from the mount table since.
@@ -117,6 +121,7 @@ impl Volumes {
             journal,
             here,
             rules: rules.clone(),
+            namespace: mounts::namespace(),
             registry: Mutex::default(),
             changed: Notify::new(),
             work: Notify::new(),
@@ -153,7 +158,8 @@ impl Volumes {
         // A full disk is to be known before a token is made.
         self.journal.reserve(id)?;
         let mut registry = self.lock();
-        self.end_directory(&mut registry, mount_dir, "a new mount of its directory")?;
+        self.end_directory(&mut registry, mount_dir, "a new mount of its directory")
+            .inspect_err(|_| self.journal.give_back(id))?;
         registry.live.insert(mount_dir.to_owned(), id);
         registry.asked.insert(
             id,
@@ -228,7 +234,10 @@ impl Volumes {
         match known.record.state {
             State::Ended => return Ok(Attached::Ended),
             State::Attached => return Ok(Attached::Taken),
-            State::Delivered => known.record.state = State::Attached,
+            State::Delivered => {
+                known.record.state = State::Attached;
+                known.absent_since = None;
+            }
         }
         self.write(&mut registry, id).map(|()| Attached::Taken)
     }
@@ -266,6 +275,10 @@ impl Volumes {
         if registry.known.contains_key(&record.id) {
             return Err(io::Error::other("the agent knows this volume already"));
         }
+        if let Some(other) = registry.live.get(&record.mount_dir) {
+            let why = format!("the agent knows another volume of this directory, {other}");
+            return Err(io::Error::other(why));
+        }
         self.journal.write(&record)?;
         registry.live.insert(record.mount_dir.clone(), record.id);
         self.know(&mut registry, record);
@@ -280,6 +293,19 @@ impl Volumes {
         }
     }
 
+    /// Does a volume's absence from the mount table mean that it is gone? Where the table has shown
+    /// this process others of its namespace; and where it was seen before in this very namespace.
+    pub(super) fn would_be_seen(&self, known: &Known, sighted: &HashSet<u64>) -> bool {
+        match known.record.mount_namespace {
+            Some(namespace) => {
+                sighted.contains(&namespace)
+                    || known.record.seen && self.namespace == Some(namespace)
+            }
+            // Adopted, or an older shim's: where the kubelet is, others are.
+            None => known.record.seen && !sighted.is_empty(),
+        }
+    }
+
     pub(super) fn lock(&self) -> MutexGuard<'_, Registry> {
         self.registry.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -291,10 +317,9 @@ impl Volumes {
         };
         let next = match known.record.state {
             State::Delivered => Some((known.settle_at, None)),
-            _ => plan::next(&known.record, &self.rules, known.done).map(|(at, task)| match task {
-                Task::Renew if known.hurry => (0, Some(task)),
-                _ => (at.max(known.not_before), Some(task)),
-            }),
+            _ if known.hurry => Some((0, Some(Task::Renew))),
+            _ => plan::next(&known.record, &self.rules, &known.progress)
+                .map(|(at, task)| (at, Some(task))),
         };
         // A record that cannot be written is tried in steps, whatever else is due.
         let write_again = clock::boottime_ms() + clock::millis(WRITE_AGAIN);
@@ -363,9 +388,6 @@ impl Volumes {
         if !same_boot {
             record.carry_over(&self.here, Moment::now());
         }
-        if let (true, Some(namespace)) = (record.seen, record.mount_namespace) {
-            registry.sighted.insert(namespace);
-        }
         let (state, mount_dir) = (record.state, record.mount_dir.clone());
         self.know(registry, record);
         if state == State::Ended {
@@ -411,7 +433,7 @@ impl Volumes {
         }
         self.end_record(record, by_absence);
         tracing::info!(volume = %id, pod = record.pod.name, namespace = record.pod.namespace, "ended: {why}");
-        (known.failures, known.not_before) = (0, 0);
+        (known.progress, known.hurry) = (Progress::default(), false);
         let mount_dir = known.record.mount_dir.clone();
         registry.free(&mount_dir, id);
         self.write(registry, id)
@@ -466,9 +488,7 @@ impl Known {
             record,
             settle_at: 0,
             hung_up: None,
-            failures: 0,
-            not_before: 0,
-            done: Done::default(),
+            progress: Progress::default(),
             hurry: false,
             absent_since: None,
         };
@@ -476,11 +496,11 @@ impl Known {
         known
     }
 
-    /// Is it in one of these mount namespaces?
-    pub(super) fn is_of(&self, namespaces: &HashSet<u64>) -> bool {
-        self.record
-            .mount_namespace
-            .is_some_and(|namespace| namespaces.contains(&namespace))
+    /// Missing from a whole read of the mount table. Returns whether it was missing from one long
+    /// enough before, too.
+    pub(super) fn is_missing(&mut self, now: u64) -> bool {
+        let since = *self.absent_since.get_or_insert(now);
+        now - since >= clock::millis(SECOND_READ)
     }
 
     /// The last moment to look at a delivered volume: from then on no shim attaches it any more.

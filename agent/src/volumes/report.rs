@@ -1,7 +1,7 @@
 //! What there is to say of all volumes together.
 
 use super::record::{Record, State};
-use super::registry::{Registry, Volumes};
+use super::registry::{Known, Registry, Volumes};
 use crate::clock;
 use serde::Serialize;
 use std::time::Duration;
@@ -65,6 +65,19 @@ impl Volumes {
                 "{unseen} volumes are mounted where this agent cannot see them: does its mount namespace get the kubelet's mounts? Only unmount calls end such volumes"
             ));
         }
+        let missing = self.missing(&registry);
+        if missing > 0 {
+            concerns.push(format!(
+                "{missing} volumes that an earlier agent saw are nowhere in this one's mount table, and no other volume is: were they unmounted while no agent ran, or does its mount namespace not get the kubelet's mounts? They are kept until another volume is seen; `vaulttmpfs revocations release` gives them up"
+            ));
+        }
+        let elsewhere = self.elsewhere(&registry);
+        if elsewhere > 0 {
+            concerns.push(format!(
+                "{elsewhere} volumes have tokens of another Vault than {}: those are neither renewed nor revoked until VAULT_ADDR and VAULT_NAMESPACE name it again",
+                self.here.vault_addr
+            ));
+        }
         if registry.strangers > 0 {
             concerns.push(format!(
                 "{} mounted volumes are not in the journal: was the state directory lost? `vaulttmpfs adopt` takes them up",
@@ -78,6 +91,26 @@ impl Volumes {
             ));
         }
         concerns
+    }
+
+    /// Volumes that an earlier process saw, and whose absence means nothing to this one.
+    fn missing(&self, registry: &Registry) -> usize {
+        let attached = |known: &&Known| known.record.state == State::Attached && known.record.seen;
+        registry
+            .known
+            .values()
+            .filter(attached)
+            .filter(|known| known.absent_since.is_some())
+            .filter(|known| !self.would_be_seen(known, &registry.sighted))
+            .count()
+    }
+
+    /// Volumes with tokens of a Vault that the settings do not name.
+    fn elsewhere(&self, registry: &Registry) -> usize {
+        let records = registry.known.values().map(|known| &known.record);
+        records
+            .filter(|record| !record.origin.same_vault(&self.here))
+            .count()
     }
 }
 

@@ -7,7 +7,7 @@
 use super::mounts;
 use super::plan::Task;
 use super::record::{Record, State};
-use super::registry::{Registry, Volumes};
+use super::registry::{Registry, SECOND_READ, Volumes};
 use crate::{clock, timer};
 use nix::errno::Errno;
 use nix::sys::signal::kill;
@@ -19,9 +19,6 @@ use vaulttmpfs_api::VolumeId;
 
 /// Looks at what is due are at least this far apart.
 const PAUSE: Duration = Duration::from_millis(100);
-
-/// Two reads that both miss a volume are at least this far apart.
-pub(super) const SECOND_READ: Duration = Duration::from_secs(2);
 
 /// How soon a volume is looked at again that nothing is known of.
 const NO_SIGN: Duration = Duration::from_secs(60);
@@ -104,8 +101,7 @@ impl Volumes {
     }
 
     /// Judges volumes that are mounted or will never be. Absence counts in two whole reads, and only
-    /// where the table has shown a volume of the same mount namespace in this boot: else it may not
-    /// reach this process, and the volume waits for the next sign.
+    /// where this process would see the volume; else it waits for the next sign.
     fn judge(&self, doubtful: &[VolumeId], mounted: &HashSet<VolumeId>) {
         let now = clock::boottime_ms();
         let mut registry = self.lock();
@@ -124,8 +120,8 @@ impl Volumes {
                 let _ = self.write(&mut registry, id);
                 continue;
             }
-            let sighted = known.is_of(&namespaces);
-            let missed_before = known.absent_since.replace(now).is_some();
+            let missed_before = known.is_missing(now);
+            let sighted = self.would_be_seen(known, &namespaces);
             if sighted && missed_before {
                 self.end(&mut registry, id, "it was never attached", false);
             } else {
@@ -150,7 +146,7 @@ impl Volumes {
 
     fn give_notice(&self, registry: &mut Registry, id: VolumeId) {
         if let Some(known) = registry.known.get_mut(&id) {
-            known.done.noticed = true;
+            known.progress.noticed = true;
             say_end(&known.record);
         }
         self.plan(registry, id);
@@ -221,7 +217,9 @@ impl Registry {
         let seen = mounted.iter().filter_map(|id| self.known.get(id));
         let namespaces = seen.filter_map(|known| known.record.mount_namespace);
         self.sighted.extend(namespaces);
-        let strange = |id: &&VolumeId| !self.known.contains_key(id) && !self.asked(id);
+        let strange = |id: &&VolumeId| {
+            !self.known.contains_key(id) && !self.asked(id) && !self.gone.contains(id)
+        };
         self.strangers = mounted.iter().filter(strange).count();
     }
 }

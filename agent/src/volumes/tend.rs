@@ -4,11 +4,10 @@
 //! first, and the session bounds how many calls a second there are.
 
 use super::plan::{self, Task};
-use super::record::{Debt, Record, State};
+use super::record::{Accessor, Debt, Record, State};
 use super::registry::{Known, Registry, Volumes};
 use crate::clock::{self, Moment};
 use crate::config::WatchUnwrap;
-use crate::vault::session::BackgroundError;
 use crate::vault::{Renewal, Session, VaultError, Verdict};
 use std::convert::Infallible;
 use std::time::Duration;
@@ -17,9 +16,14 @@ use vaulttmpfs_api::VolumeId;
 /// After a loss all volumes are looked at, but not more often than this.
 const HURRY_PAUSE: Duration = Duration::from_secs(600);
 
+/// Vault counts in whole seconds: moments this close are the same.
+const SAME_MS: u64 = 1500;
+
 /// What a call means for a volume, beyond success.
 enum Outcome {
     Done,
+    /// There was nothing to do any more, or it may not be done now.
+    Withdrawn,
     /// Vault does not know the accessor.
     Gone,
     /// It will never work, and why.
@@ -29,11 +33,12 @@ enum Outcome {
 }
 
 impl Volumes {
-    /// One worker. Several may run.
-    pub(super) async fn tend(&self, session: &Session) -> Infallible {
+    /// One worker. Several may run; each takes one kind of task first, so that none waits for ever
+    /// where there is more to do than Vault is asked in time.
+    pub(super) async fn tend(&self, session: &Session, first: Task) -> Infallible {
         loop {
             session.until_ready().await;
-            let Some((id, task)) = self.take() else {
+            let Some((id, task)) = self.take(first) else {
                 self.work.notified().await;
                 continue;
             };
@@ -56,38 +61,46 @@ impl Volumes {
         }
     }
 
-    fn take(&self) -> Option<(VolumeId, Task)> {
+    fn take(&self, first: Task) -> Option<(VolumeId, Task)> {
         let mut registry = self.lock();
         let held = registry.held.is_some();
-        registry
-            .agenda
-            .take_ready(|task| !held || task != Task::Pay)
+        let may = |task| !held || task != Task::Pay;
+        let agenda = &mut registry.agenda;
+        agenda
+            .take_ready(|task| task == first && may(task))
+            .or_else(|| agenda.take_ready(may))
     }
 
     async fn renew(&self, session: &Session, id: VolumeId) -> Outcome {
-        let Some(accessor) = self.of(id, |record| record.accessor.clone()) else {
-            return Outcome::Done;
+        let Some(turn) = session.turn().await else {
+            return Outcome::Withdrawn;
         };
-        match session.renew(accessor.secret()).await {
+        let Some(accessor) = self.of(id, living_accessor) else {
+            return Outcome::Withdrawn;
+        };
+        match turn.renew(accessor.secret()).await {
             Ok(renewal) => {
-                self.change(id, |record| renewed(record, &renewal));
+                self.change(id, |record| renewed(record, &renewal, Moment::now()));
                 Outcome::Done
             }
-            Err(error) => outcome(error, session),
+            Err(error) => outcome(&error, session),
         }
     }
 
     /// Looks once. After the wrapping token's end it could say nothing any more.
     async fn look_unwrapped(&self, session: &Session, id: VolumeId) -> Outcome {
+        let Some(turn) = session.turn().await else {
+            return Outcome::Withdrawn;
+        };
         let Some(wrapping) = self.of(id, |record| record.wrapping.clone()) else {
-            return Outcome::Done;
+            return Outcome::Withdrawn;
         };
         if wrapping.ends <= Moment::now() {
             return Outcome::Never("the wrapping token has expired meanwhile".into());
         }
-        let unwrapped = match session.lookup(wrapping.accessor.secret()).await {
+        let unwrapped = match turn.lookup(wrapping.accessor.secret()).await {
             Ok(_) => false,
-            Err(error) => match outcome(error, session) {
+            Err(error) => match outcome(&error, session) {
                 Outcome::Gone => true,
                 failed => return failed,
             },
@@ -112,21 +125,38 @@ impl Volumes {
         while let Some((debt, accessor)) = self.of(id, owed) {
             let outcome = match accessor {
                 None => Outcome::Done,
-                Some(accessor) => match session.revoke(accessor.secret()).await {
-                    Ok(()) => Outcome::Done,
-                    Err(error) => outcome(error, session),
-                },
+                Some(_) => self.revoke(session, id, debt).await,
             };
             match outcome {
                 Outcome::Done | Outcome::Gone => {}
                 Outcome::Never(why) => {
                     tracing::warn!(volume = %id, "Vault will not revoke its token: {why}");
                 }
-                later @ Outcome::Later(_) => return later,
+                later @ (Outcome::Later(_) | Outcome::Withdrawn) => return later,
             }
             self.change(id, |record| record.owed.retain(|owed| *owed != debt));
         }
         Outcome::Done
+    }
+
+    /// Whether it may is looked at once the call's turn has come: a hold holds from then on, and a
+    /// volume that has shown itself again lives.
+    async fn revoke(&self, session: &Session, id: VolumeId, debt: Debt) -> Outcome {
+        let Some(turn) = session.turn().await else {
+            return Outcome::Withdrawn;
+        };
+        if self.lock().held.is_some() {
+            return Outcome::Withdrawn;
+        }
+        match self.of(id, owed) {
+            Some((first, Some(accessor))) if first == debt => {
+                match turn.revoke(accessor.secret()).await {
+                    Ok(()) => Outcome::Done,
+                    Err(error) => outcome(&error, session),
+                }
+            }
+            _ => Outcome::Withdrawn,
+        }
     }
 
     /// Why nothing is to be said to this Vault about a volume's token, if so.
@@ -176,7 +206,7 @@ impl Volumes {
         let ids: Vec<_> = registry.known.keys().copied().collect();
         for id in ids {
             if let Some(known) = registry.known.get_mut(&id) {
-                known.hurry = known.record.state == State::Attached && !known.record.lost;
+                known.hurry = plan::is_renewed(&known.record, &self.rules);
             }
             self.plan(registry, id);
         }
@@ -198,27 +228,27 @@ impl Known {
         }
         match (task, outcome) {
             (_, Outcome::Done) => {
-                if self.failures > 0 {
-                    tracing::info!(%volume, "{name}: {} done after {} failed tries", word(task), self.failures);
+                let failures = self.progress.succeeded(task);
+                if failures > 0 {
+                    tracing::info!(%volume, "{name}: {} done after {failures} failed tries", word(task));
                 }
-                (self.failures, self.not_before) = (0, 0);
             }
             (Task::LookUnwrapped, Outcome::Never(why)) => {
                 tracing::warn!(%volume, "{name}: {} failed for good: {why}", word(task));
-                self.done.looked = true;
+                self.progress.looked = true;
             }
             (Task::Renew, Outcome::Gone) => self.record.lost = true,
-            (_, Outcome::Gone) => {}
+            (_, Outcome::Gone | Outcome::Withdrawn) => {}
             (_, Outcome::Never(why)) => {
                 tracing::warn!(%volume, "{name}: Vault will not renew its token: {why}");
                 self.record.unmanaged = Some(format!("Vault will not renew it: {why}"));
             }
             (_, Outcome::Later(why)) => {
-                if let (0, Some(why)) = (self.failures, why) {
+                let now = Moment::now();
+                let before = self.progress.failed(task, now, self.record.expires);
+                if let (0, Some(why)) = (before, why) {
                     tracing::warn!(%volume, "{name}: {} failed and is tried again: {why}", word(task));
                 }
-                self.not_before = plan::retry(Moment::now(), self.failures, self.record.expires);
-                self.failures += 1;
             }
         }
     }
@@ -226,11 +256,7 @@ impl Known {
 
 /// Judges a failed call. The session itself says once what concerns all volumes, as a missing right
 /// or a bad token does.
-fn outcome(error: BackgroundError, session: &Session) -> Outcome {
-    let error: VaultError = match error {
-        BackgroundError::NotReady => return Outcome::Later(None),
-        BackgroundError::Vault(error) => error,
-    };
+fn outcome(error: &VaultError, session: &Session) -> Outcome {
     match error.verdict() {
         Verdict::Gone => Outcome::Gone,
         Verdict::Denied => {
@@ -242,23 +268,25 @@ fn outcome(error: BackgroundError, session: &Session) -> Outcome {
             session.doubt();
             Outcome::Later(None)
         }
+        // The session waits, and says so.
+        Verdict::Later if error.is_throttled() => Outcome::Later(None),
         Verdict::Later => Outcome::Later(Some(error.to_string())),
     }
 }
 
-/// Vault's answer to a renewal.
-fn renewed(record: &mut Record, renewal: &Renewal) {
-    let now = Moment::now();
+/// Vault's answer to a renewal. The next one counts from what it gives: a role's period may have been
+/// made shorter. One that gives less *and* moves the expiry no further has met an explicit max TTL.
+fn renewed(record: &mut Record, renewal: &Renewal, now: Moment) {
     let expires = now.after(renewal.ttl);
-    let before = record.ttl_ms;
     let ttl = clock::millis(renewal.ttl);
-    // Less than before is what an explicit max TTL leaves: it will not grow again.
-    if before.is_some_and(|before| ttl + 1500 < before) {
+    let less = record.ttl_ms.is_some_and(|before| ttl + SAME_MS < before);
+    let unmoved = record
+        .expires
+        .is_some_and(|before| before.boottime.abs_diff(expires.boottime) <= SAME_MS);
+    if less && unmoved {
         record.ends = Some(expires);
     }
-    if before.is_none_or(|before| ttl > before) || record.ends.is_none() {
-        record.ttl_ms = Some(ttl);
-    }
+    record.ttl_ms = Some(ttl);
     record.expires = Some(expires);
     record.renewed = Some(now);
     if !renewal.renewable {
@@ -266,9 +294,15 @@ fn renewed(record: &mut Record, renewal: &Renewal) {
     }
 }
 
+/// The accessor of a token that is kept alive: none once its volume has ended.
+fn living_accessor(record: &Record) -> Option<Accessor> {
+    let lives = record.state != State::Ended;
+    record.accessor.clone().filter(|_| lives)
+}
+
 /// The next thing owed, and the accessor that it needs: none where it is not needed any more, as
 /// for a wrapping token that has expired.
-fn owed(record: &Record) -> Option<(Debt, Option<crate::volumes::Accessor>)> {
+fn owed(record: &Record) -> Option<(Debt, Option<Accessor>)> {
     let debt = *record.owed.first()?;
     let accessor = match debt {
         Debt::RevokeWrapping => record
@@ -287,5 +321,53 @@ const fn word(task: Task) -> &'static str {
         Task::LookUnwrapped => "the look whether it was unwrapped",
         Task::Pay => "its revocation",
         Task::GiveNotice | Task::Forget => "its record",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::volumes::record::tests::attached;
+    use std::time::Duration;
+
+    const HOUR: u64 = 3600;
+
+    /// Renews a token that gave 24 h so far, and again some hours later.
+    fn after(renewals: &[(u64, u64)]) -> Record {
+        let mut record = attached(0);
+        let made = record.created;
+        record.ttl_ms = Some(24 * HOUR * 1000);
+        record.expires = Some(made.after(Duration::from_secs(24 * HOUR)));
+        for (at, ttl) in renewals {
+            let renewal = Renewal {
+                ttl: Duration::from_secs(*ttl),
+                renewable: true,
+            };
+            renewed(&mut record, &renewal, made.after(Duration::from_secs(*at)));
+        }
+        record
+    }
+
+    #[test]
+    fn a_roles_shorter_period_counts_at_once_and_is_no_end() {
+        let record = after(&[(8 * HOUR, HOUR)]);
+        assert_eq!(record.ttl_ms, Some(HOUR * 1000));
+        assert_eq!(record.ends, None);
+        let record = after(&[(8 * HOUR, HOUR), (8 * HOUR + HOUR / 3, HOUR)]);
+        assert_eq!((record.ttl_ms, record.ends), (Some(HOUR * 1000), None));
+    }
+
+    #[test]
+    fn an_explicit_max_ttl_is_an_end_however_it_comes_near() {
+        // In seconds: the end, and when the token is renewed before.
+        for (end, times) in [
+            (30 * HOUR, [8 * HOUR, 15 * HOUR]),
+            (24 * HOUR, [6 * HOUR, 12 * HOUR]),
+            (20 * HOUR, [8 * HOUR, 12 * HOUR]),
+        ] {
+            let record = after(&times.map(|at| (at, end - at)));
+            let expected = record.created.after(Duration::from_secs(end));
+            assert_eq!(record.ends, Some(expected), "{end}");
+        }
     }
 }

@@ -1,14 +1,14 @@
 //! What the mount table says of the volumes: seen, vanished, shown again.
 //!
 //! Revoking a living pod's token is the worst that this software can do. So absence ends only a
-//! volume of a mount namespace of which one was seen in this boot, and only after two whole reads; a mass of vanished mounts ends
-//! nothing; and what was ended by absence lives again when it shows itself before its revocation.
+//! volume that this process would see, as it sees others of its mount namespace, and only after two
+//! whole reads; a mass of vanished mounts ends nothing; and what was ended by absence lives again
+//! when it shows itself before its revocation.
 
 use super::mounts::{self, Changes};
 use super::plan::ABSENCE_GRACE;
 use super::record::State;
-use super::registry::{Registry, Volumes};
-use super::settle::SECOND_READ;
+use super::registry::{Registry, SECOND_READ, Volumes};
 use crate::clock;
 use std::collections::HashSet;
 use std::convert::Infallible;
@@ -67,14 +67,15 @@ impl Volumes {
                     State::Attached if !known.record.seen => shown.push(id),
                     State::Attached | State::Ended => {}
                 }
-            } else if known.record.state == State::Attached
-                && (known.record.seen || known.is_of(&sighted))
-            {
-                let since = *known.absent_since.get_or_insert(now);
-                if now - since >= clock::millis(SECOND_READ) {
-                    vanished.push(id);
-                } else {
-                    again = true;
+            } else if known.record.state == State::Attached {
+                let counts = self.would_be_seen(known, &sighted);
+                // Without a meaning it is noted all the same where it was seen before: an admin may
+                // say what it means.
+                let missing = (counts || known.record.seen) && known.is_missing(now);
+                match (counts, missing) {
+                    (true, true) => vanished.push(id),
+                    (true, false) => again = true,
+                    (false, _) => {}
                 }
             }
         }

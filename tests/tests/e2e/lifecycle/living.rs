@@ -25,9 +25,18 @@ struct Elsewhere {
 
 impl Elsewhere {
     fn new() -> Self {
+        Self::with_propagation("private")
+    }
+
+    /// One that sees, and shows, what is mounted where mounts are shared.
+    fn sharing() -> Self {
+        Self::with_propagation("unchanged")
+    }
+
+    fn with_propagation(propagation: &str) -> Self {
         let own = |pid: &str| fs::read_link(format!("/proc/{pid}/ns/mnt")).ok();
         let holder = Command::new("unshare")
-            .args(["--mount", "--propagation", "private", "sleep", "1000"])
+            .args(["--mount", "--propagation", propagation, "sleep", "1000"])
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
@@ -216,6 +225,43 @@ fn the_first_volume_of_a_kubelet_elsewhere_whose_driver_died() {
         table.contains(&id),
         "the volume that is mounted is the one that lives"
     );
+}
+
+/// An agent is started anew where the kubelet's mounts do not reach it, as with other sandboxing in
+/// its unit. What its predecessor saw there says nothing of what it would see itself.
+#[test]
+fn a_new_agent_that_sees_nothing_any_more() {
+    let mut lab = Lab::start();
+    let root = lab.node.path("");
+    let spread = |flags| mount(None::<&str>, &root, None::<&str>, flags, None::<&str>).unwrap();
+    spread(MsFlags::MS_SHARED);
+    let elsewhere = Elsewhere::sharing();
+    let kubelet = elsewhere.kubelet(&lab);
+    let volumes = ["web-0", "web-1"].map(|pod| {
+        let volume = lab.kubelet.volume(&Pod::new(pod), "vault");
+        kubelet.mount(&volume, &lab.options()).assert_success();
+        wait_until_seen(&lab, &volume);
+        volume
+    });
+    lab.agent.kill();
+    spread(MsFlags::MS_PRIVATE);
+    for volume in &volumes {
+        unmount_by_hand(volume);
+        assert!(elsewhere.has(volume));
+    }
+    lab.agent.start();
+    lab.agent.wait_until_ready();
+    eventually_within(SOON, "the agent to say that it cannot see", || {
+        let said = concerns(&lab).contains("2 volumes that an earlier agent saw");
+        said.then_some(())
+    });
+    give_time(A_WHILE);
+    assert_all_live(&lab, &volumes.each_ref());
+    // An unmount call ends them all the same.
+    let ended = Accessors::of(&lab, &volumes[0]);
+    kubelet.unmount(&volumes[0]).assert_success();
+    ended.wait_until_revoked(&lab, SOON);
+    assert_all_live(&lab, &[&volumes[1]]);
 }
 
 #[test]

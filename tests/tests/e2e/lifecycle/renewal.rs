@@ -127,3 +127,19 @@ fn renewals_wait_for_vault_and_go_on() {
         },
     );
 }
+
+/// A role's new period takes effect at a token's next renewal, which may be hours ahead by the old.
+#[test]
+fn a_roles_shorter_period_ends_no_token() {
+    let lab = Lab::builder()
+        .applications(&json!({ "period": "24s" }))
+        .start();
+    let volume = mounted(&lab, "web-0", &lab.options());
+    let accessor = Accessors::of(&lab, &volume).0.remove(0);
+    let shorter = Role::new("applications", &json!({ "period": "5s" }));
+    lab.vault.root().make_roles(&[shorter]);
+    eventually_within(Duration::from_secs(120), "some shorter periods", || {
+        (age(&lab, &accessor).expect("a living token") >= 36).then_some(())
+    });
+    assert!(!lab.agent.log().contains("explicit max TTL"));
+}

@@ -142,6 +142,9 @@ fn no_right_to_revoke() {
     eventually_within(SOON, "the missing right to be said", || {
         lab.agent.log().contains("revoke-accessor").then_some(())
     });
+    eventually_within(SOON, "the debt to be forgotten a TTL after", || {
+        (owed(&lab) == 0).then_some(())
+    });
 }
 
 #[test]
@@ -159,6 +162,39 @@ fn no_right_to_look_up() {
     });
     assert!(lab.proxy().count(LOOK_UP) >= 1, "the look was tried");
     assert!(lab.proxy().count(LOOK_UP) < 5, "and not for ever");
+}
+
+/// A quota that background work exceeds: it waits for its turn, and every token lives on.
+#[test]
+fn a_quota_that_is_too_small_slows_down_and_ends_nothing() {
+    let lab = Lab::builder()
+        .applications(&json!({ "period": "45s" }))
+        .start();
+    let volumes: Vec<_> = (0..8)
+        .map(|number| mounted(&lab, &format!("web-{number}"), &lab.options()))
+        .collect();
+    let accessors: Vec<_> = volumes.iter().map(|one| Accessors::of(&lab, one)).collect();
+    let (ended, living) = accessors.split_at(4);
+    lab.vault.root().write(
+        "sys/quotas/rate-limit/small",
+        &json!({ "path": "auth/token/", "rate": 1, "interval": "4s" }),
+    );
+    for volume in &volumes[..4] {
+        lab.kubelet.unmount(volume).assert_success();
+    }
+    eventually_within(SOON * 2, "a word about the quota", || {
+        let log = lab.agent.log();
+        log.contains("fewer renewals and revocations").then_some(())
+    });
+    give_time(Duration::from_secs(8));
+    lab.vault.root().delete("sys/quotas/rate-limit/small");
+    for both in ended {
+        both.wait_until_revoked(&lab, SOON * 2);
+    }
+    for both in living {
+        assert!(lab.vault.root().lookup_accessor(&both.0[0]).is_some());
+    }
+    assert_eq!(lab.agent.log().matches("fewer renewals").count(), 1);
 }
 
 /// Errors that no retry mends, and answers that nobody expects: each is tried in measure.
