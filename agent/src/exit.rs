@@ -11,7 +11,7 @@ pub enum Exit {
     Failed,
     /// There is no agent to ask.
     NotRunning,
-    /// Wrong arguments.
+    /// Wrong arguments, or bad settings.
     Usage,
     /// Something is in use that this process needs for itself, or cannot be used.
     Unavailable,

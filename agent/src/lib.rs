@@ -1,8 +1,8 @@
 //! The `vaulttmpfs` agent and the admin's commands.
 //!
 //! Arrows point one way: [`commands`] → [`server`] → [`mount`] → [`vault`], [`volumes`],
-//! [`options`] and [`files`]. None below the server knows the socket or HTTP; [`config`] is a leaf.
-#![forbid(unsafe_code)]
+//! [`options`] and [`files`]. None below the server knows the socket or HTTP; [`config`] and
+//! [`mod@systemd`] are leaves.
 
 pub mod adopt;
 pub mod clock;
@@ -18,6 +18,7 @@ pub mod logging;
 pub mod mount;
 pub mod options;
 pub mod server;
+pub mod systemd;
 pub mod timer;
 pub mod vault;
 pub mod volumes;

@@ -17,8 +17,9 @@ struct Arguments {
 enum Command {
     /// Serve the node's mounts until told to stop.
     ///
-    /// Settings are environment variables, those of Vault's own tools and some of its own. A bad one does not end the agent: it answers
-    /// every mount with all that is wrong.
+    /// Settings are environment variables, those of Vault's own tools and some of its own. Under systemd a bad one does not end the
+    /// agent: it answers every mount with all that is wrong. Exit status: 0 told to stop, 64 bad settings, 69 the socket or the state
+    /// directory is another's.
     Agent,
     /// Show how the running agent is.
     ///
@@ -30,8 +31,14 @@ enum Command {
     },
     /// Have the running agent take the generator token that is in its file now (root).
     ///
-    /// It takes it only once Vault knows it and lets it create tokens: else the token in use stays.
-    Reload,
+    /// It takes it only once Vault knows it and lets it create tokens: else the token in use stays. Exit status: 0 taken, 1 refused, 2
+    /// there is no agent.
+    Reload {
+        /// The environment is what the agent would be started with now, as in a unit's `ExecReload=`: where it is good and differs, the
+        /// agent finishes what it has accepted and ends, and systemd starts it anew.
+        #[arg(long)]
+        settings_from_environment: bool,
+    },
     /// Hold all revocations, or let them go on (root).
     #[command(subcommand)]
     Revocations(commands::revocations::Revocations),
@@ -61,7 +68,9 @@ fn main() -> Exit {
     match arguments.command {
         Command::Agent => commands::agent::run(),
         Command::Status { json } => commands::status::run(json),
-        Command::Reload => commands::reload::run(),
+        Command::Reload {
+            settings_from_environment,
+        } => commands::reload::run(settings_from_environment),
         Command::Revocations(wish) => commands::revocations::run(wish),
         Command::Adopt => commands::adopt::run(),
     }

@@ -1,6 +1,6 @@
 //! The admin's commands, run as an administrator runs them.
 
-use crate::{Lab, binaries};
+use crate::{Lab, Settings, binaries};
 use std::process::Command;
 
 /// What a command came to.
@@ -19,9 +19,17 @@ impl Lab {
     #[must_use]
     #[track_caller]
     pub fn command(&self, arguments: &[&str]) -> Said {
+        self.command_with(arguments, &Settings::new())
+    }
+
+    /// The same with settings in its environment, as a unit's commands have them.
+    #[must_use]
+    #[track_caller]
+    pub fn command_with(&self, arguments: &[&str], settings: &Settings) -> Said {
         let run = Command::new(binaries::agent())
             .args(arguments)
             .env_clear()
+            .envs(settings)
             .env("VAULTTMPFS_SOCKET", self.node.socket())
             .output()
             .expect("the command runs");

@@ -1,8 +1,8 @@
 //! Everything together: Vault with the product's side set up, a node, an agent, a kubelet.
 
 use crate::{
-    Agent, Kubelet, Node, OpenBao, Options, Pod, Proxy, Role, Settings, Storage, Vault, Volume,
-    eventually, text,
+    Agent, Kubelet, Manager, Node, OpenBao, Options, Pod, Proxy, Role, Settings, Storage, Vault,
+    Volume, eventually, text,
 };
 use serde_json::Value;
 use std::fs;
@@ -28,6 +28,7 @@ pub struct LabBuilder {
     settings: Settings,
     proxied: bool,
     agent_as_root: bool,
+    supervised: bool,
     storage: Storage,
     wait: Wait,
 }
@@ -54,6 +55,7 @@ impl Lab {
             settings: Settings::new(),
             proxied: false,
             agent_as_root: false,
+            supervised: false,
             storage: Storage::Memory,
             wait: Wait::Ready,
         }
@@ -202,6 +204,13 @@ impl LabBuilder {
         self
     }
 
+    /// The agent is run as systemd runs it.
+    #[must_use]
+    pub fn supervised(mut self) -> Self {
+        self.supervised = true;
+        self
+    }
+
     /// The agent is not expected to get ready, only to serve.
     #[must_use]
     pub fn not_ready(mut self) -> Self {
@@ -237,6 +246,9 @@ impl LabBuilder {
         let mut agent = Agent::new(&node, settings);
         if self.agent_as_root {
             agent.run_as_root();
+        }
+        if self.supervised {
+            agent.run_by(Manager::new(&node));
         }
         let kubelet = Kubelet::new(
             &node.install_driver(),

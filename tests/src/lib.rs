@@ -31,6 +31,7 @@ mod openbao;
 mod proxy;
 mod secrets;
 mod socket;
+mod systemd;
 mod trace;
 mod vault;
 
@@ -49,5 +50,6 @@ pub use openbao::{OpenBao, Storage};
 pub use proxy::{Fault, Proxy};
 pub use secrets::Secrets;
 pub use socket::Answer;
+pub use systemd::{Manager, with_passed};
 pub use trace::{Moment, kill_at};
 pub use vault::{GENERATOR_POLICY, Reply, Role, Vault, text};

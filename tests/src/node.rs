@@ -2,7 +2,8 @@
 
 use crate::child::RunAs;
 use crate::socket::{self, Answer};
-use crate::{Child, Mount, binaries, eventually, mount_table};
+use crate::systemd::PASS_SOCKET;
+use crate::{Child, Manager, Mount, binaries, eventually, mount_table};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::signal::Signal;
@@ -203,6 +204,8 @@ pub struct Agent {
     pub settings: Settings,
     process: Option<Child>,
     run_as: RunAs,
+    /// Whoever passes it its socket and hears how it is, where it does not run by hand.
+    manager: Option<Manager>,
     log: PathBuf,
     socket: PathBuf,
 }
@@ -215,6 +218,7 @@ impl Agent {
             process: None,
             settings,
             run_as: RunAs::User(AGENT_USER),
+            manager: None,
             log: node.path("agent.log"),
             socket: node.socket(),
         }
@@ -223,6 +227,17 @@ impl Agent {
     /// Lets it run as root, as an administrator may try.
     pub fn run_as_root(&mut self) {
         self.run_as = RunAs::Root;
+    }
+
+    /// Lets it be run as systemd runs it, from its next start on.
+    pub fn run_by(&mut self, manager: Manager) {
+        self.manager = Some(manager);
+    }
+
+    /// Whoever runs it as systemd does.
+    #[must_use]
+    pub fn manager(&self) -> &Manager {
+        self.manager.as_ref().expect("an agent with a manager")
     }
 
     /// Its process id.
@@ -235,12 +250,27 @@ impl Agent {
     pub fn start(&mut self) {
         let log = OpenOptions::new().create(true).append(true).open(&self.log);
         let log = log.expect("the agent's log");
-        let mut command = Child::command(binaries::agent().as_os_str(), self.run_as);
+        let program = binaries::agent();
+        let mut command = match &self.manager {
+            None => {
+                let mut command = Child::command(program.as_os_str(), self.run_as);
+                command.stdin(Stdio::null());
+                command
+            }
+            Some(manager) => {
+                let mut command = Child::command("sh".as_ref(), self.run_as);
+                command
+                    .args(["-c", PASS_SOCKET, "sh"])
+                    .arg(program)
+                    .stdin(manager.socket())
+                    .env("NOTIFY_SOCKET", manager.notify_path());
+                command
+            }
+        };
         command
             .arg("agent")
             .envs(&self.settings)
             .current_dir("/")
-            .stdin(Stdio::null())
             .stdout(log.try_clone().expect("the agent's log"))
             .stderr(log);
         self.process = Some(Child::spawn(&mut command, "the agent"));

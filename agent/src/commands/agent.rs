@@ -1,28 +1,52 @@
 //! `vaulttmpfs agent`: serves the node's mounts until it is told to stop.
 
-use crate::config::{self, Locations, ProcessEnvironment, Settings};
+use crate::config::{self, Locations, ProcessEnvironment};
 use crate::exit::Exit;
 use crate::failure::{Failure, Reason};
 use crate::mount::Mounter;
-use crate::server::{self, Agent};
+use crate::server::{self, Agent, Duty, OwnSocket};
+use crate::systemd;
 use crate::vault::Session;
 use crate::volumes::{Journal, JournalError, Origin, Volumes};
+use std::cell::Cell;
+use std::convert::Infallible;
+use std::io;
 use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::UnixListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::time::MissedTickBehavior;
+
+/// Changes of what is said to systemd are at least this far apart.
+const STATUS_PAUSE: Duration = Duration::from_secs(1);
+
+/// A bad setting or directory is looked at again at a call, but not more often than this.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 /// Runs the agent.
 #[must_use]
 pub fn run() -> Exit {
+    let supervised = systemd::runs_us();
     let locations = config::locations(&ProcessEnvironment);
-    let settings = config::read(&ProcessEnvironment)
-        .map_err(|errors| Failure::new(Reason::BadSettings, errors.to_string()));
+    let duty = match assemble(&locations) {
+        Ok(duty) => duty,
+        Err(refusal) => {
+            tracing::error!("{}", refusal.failure);
+            // Started again and again for nothing, its socket would be given up for good.
+            if !supervised {
+                return refusal.exit;
+            }
+            Duty::Misconfigured(refusal.failure)
+        }
+    };
+    let agent = Arc::new(Agent::new(duty, supervised));
     // A current-thread runtime: the work is waiting, and each thread would cost memory.
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .max_blocking_threads(4)
         .build();
     match runtime {
-        Ok(runtime) => runtime.block_on(serve(&locations, settings)),
+        Ok(runtime) => runtime.block_on(serve(&locations, &agent)),
         Err(error) => {
             tracing::error!("the runtime cannot be started: {error}");
             Exit::Failed
@@ -30,75 +54,144 @@ pub fn run() -> Exit {
     }
 }
 
-async fn serve(locations: &Locations, settings: Result<Settings, Failure>) -> Exit {
+async fn serve(locations: &Locations, agent: &Arc<Agent>) -> Exit {
     let Ok([mut terminate, mut interrupt, mut hangup]) = signals() else {
         tracing::error!("signals cannot be received");
         return Exit::Failed;
     };
-    let agent = match assemble(locations, settings) {
-        Ok(agent) => Arc::new(agent),
-        Err(error) => {
-            tracing::error!("{error}");
-            return Exit::Unavailable;
-        }
-    };
-    let (listener, _own_socket) = match server::bind(&locations.socket) {
+    let (listener, _own_socket) = match socket(locations) {
         Ok(bound) => bound,
-        Err(error) => {
-            tracing::error!("{} cannot be served: {error}", locations.socket.display());
+        Err(problem) => {
+            tracing::error!("{problem}");
             return Exit::Unavailable;
         }
     };
-    if let Agent::Misconfigured(failure) = &*agent {
-        tracing::error!("bad settings, every mount is refused: {failure}");
-    }
-    let socket = locations.socket.display();
-    tracing::info!(version = env!("CARGO_PKG_VERSION"), "serving on {socket}");
+    let stopping = Cell::new(false);
     let shutdown = async {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-            _ = hangup.recv() => {}
-        }
-        tracing::info!("stopping: what was accepted is finished first");
+        let why = tokio::select! {
+            _ = terminate.recv() => "",
+            _ = interrupt.recv() => "",
+            _ = hangup.recv() => "",
+            () = agent.restart.notified() => " to start anew",
+        };
+        stopping.set(true);
+        tracing::info!("stopping{why}: what was accepted is finished first");
+        systemd::say_stopping();
+        systemd::say_status("stopping: what was accepted is finished first");
     };
-    let background = async {
-        match &*agent {
-            Agent::Working {
-                mounter,
-                volumes,
-                session,
-            } => {
-                // Not tasks of their own: should one panic, the agent ends and is started anew,
-                // instead of living on without it.
-                tokio::join!(session.keep(), volumes.live(session), mounter.warm()).0
-            }
-            Agent::Misconfigured(_) => std::future::pending().await,
-        }
-    };
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), "serving");
+    systemd::say_ready();
     tokio::select! {
-        () = server::run(listener, shutdown, Arc::clone(&agent)) => {}
-        never = background => match never {},
+        () = server::run(listener, shutdown, Arc::clone(agent)) => {}
+        // Not tasks of their own: should one panic, the agent ends and is started anew, instead of
+        // living on without it.
+        never = work(locations, agent) => match never {},
+        never = tell_status(agent, &stopping) => match never {},
+        never = tell_alive() => match never {},
     }
     Exit::Done
 }
 
-/// Builds the agent. Bad settings make one that says so; a journal that is another's, none.
-fn assemble(
-    locations: &Locations,
-    settings: Result<Settings, Failure>,
-) -> Result<Agent, JournalError> {
-    let settings = settings.and_then(|settings| {
-        let delivered = settings
-            .delivered
-            .files()
-            .map_err(|error| Failure::new(Reason::BadSettings, format!("the pods' CA: {error}")))?;
-        Ok((settings, delivered))
-    });
-    let (settings, delivered) = match settings {
-        Ok(good) => good,
-        Err(failure) => return Ok(Agent::Misconfigured(failure)),
+/// Everything that goes on beside the calls.
+async fn work(locations: &Locations, agent: &Agent) -> Infallible {
+    match &agent.duty {
+        Duty::Working {
+            mounter,
+            volumes,
+            session,
+        } => tokio::join!(session.keep(), volumes.live(session), mounter.warm()).0,
+        Duty::Misconfigured(_) => {
+            until_mended(locations, agent).await;
+            agent.restart.notify_one();
+            std::future::pending().await
+        }
+    }
+}
+
+/// Waits until the agent could be built. Looks whenever a call needed it: a call will come as long as
+/// anyone does.
+async fn until_mended(locations: &Locations, agent: &Agent) {
+    loop {
+        agent.missed.notified().await;
+        if assemble(locations).is_ok() {
+            return;
+        }
+        tokio::time::sleep(LOOK_AGAIN).await;
+    }
+}
+
+/// Tells systemd how the agent is, whenever that changes.
+async fn tell_status(agent: &Agent, stopping: &Cell<bool>) -> Infallible {
+    let mut said = String::new();
+    while !stopping.get() {
+        let summary = agent.summary();
+        if summary != said {
+            systemd::say_status(&summary);
+            said = summary;
+        }
+        agent.stirred().await;
+        tokio::time::sleep(STATUS_PAUSE).await;
+    }
+    std::future::pending().await
+}
+
+/// Tells systemd that this thread, which does everything, turns. Only where systemd wants to know.
+async fn tell_alive() -> Infallible {
+    let Some(patience) = systemd::watchdog() else {
+        return std::future::pending().await;
     };
+    let mut beat = tokio::time::interval(patience / 2);
+    beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        beat.tick().await;
+        systemd::say_alive();
+    }
+}
+
+/// The socket that systemd passed, or else one of the agent's own.
+fn socket(locations: &Locations) -> Result<(UnixListener, Option<OwnSocket>), String> {
+    if let Some(passed) = systemd::passed_socket()? {
+        let listener = UnixListener::from_std(passed)
+            .map_err(|error| format!("the passed socket cannot be served: {error}"))?;
+        return Ok((listener, None));
+    }
+    let path = &locations.socket;
+    let bound = server::bind(path);
+    let (listener, own) =
+        bound.map_err(|error| format!("{} cannot be served: {error}", path.display()))?;
+    Ok((listener, Some(own)))
+}
+
+/// Why the agent cannot be built, and how the process ends where nobody starts it anew.
+struct Refusal {
+    failure: Failure,
+    exit: Exit,
+}
+
+impl Refusal {
+    fn settings(problem: &impl ToString) -> Self {
+        Self {
+            failure: Failure::new(Reason::BadSettings, problem.to_string()),
+            exit: Exit::Usage,
+        }
+    }
+
+    fn state_directory(problem: &JournalError) -> Self {
+        Self {
+            failure: Failure::new(Reason::BadSettings, problem.to_string()),
+            exit: Exit::Unavailable,
+        }
+    }
+}
+
+/// Builds what does the work, from the process's environment.
+fn assemble(locations: &Locations) -> Result<Duty, Refusal> {
+    let settings =
+        config::read(&ProcessEnvironment).map_err(|errors| Refusal::settings(&errors))?;
+    let delivered = settings
+        .delivered
+        .files()
+        .map_err(|error| Refusal::settings(&format!("the pods' CA: {error}")))?;
     for warning in &settings.warnings {
         tracing::warn!("{warning}");
     }
@@ -107,14 +200,8 @@ fn assemble(
         session.address().to_owned(),
         settings.vault.namespace.clone(),
     );
-    let (journal, records) = match Journal::open(&locations.state_dir, &here) {
-        Ok(open) => open,
-        Err(error @ JournalError::Held(..)) => return Err(error),
-        Err(error @ JournalError::Unusable(..)) => {
-            let failure = Failure::new(Reason::BadSettings, error.to_string());
-            return Ok(Agent::Misconfigured(failure));
-        }
-    };
+    let (journal, records) = Journal::open(&locations.state_dir, &here)
+        .map_err(|problem| Refusal::state_directory(&problem))?;
     let volumes = Arc::new(Volumes::new(journal, records, here, &settings.lifecycle));
     let mounter = Arc::new(Mounter::new(
         settings,
@@ -122,14 +209,14 @@ fn assemble(
         Arc::clone(&session),
         Arc::clone(&volumes),
     ));
-    Ok(Agent::Working {
+    Ok(Duty::Working {
         mounter,
         volumes,
         session,
     })
 }
 
-fn signals() -> std::io::Result<[Signal; 3]> {
+fn signals() -> io::Result<[Signal; 3]> {
     Ok([
         signal(SignalKind::terminate())?,
         signal(SignalKind::interrupt())?,

@@ -2,6 +2,7 @@
 
 mod address;
 mod ca;
+mod offer;
 mod read;
 mod source;
 mod values;
@@ -9,7 +10,8 @@ pub mod variables;
 
 pub use address::{Address, AddressError};
 pub use ca::{Ca, CaError, CaSource, read_ca};
-pub use read::{SettingError, SettingErrors, locations, read};
+pub use offer::Offer;
+pub use read::{SettingError, SettingErrors, generator_token_path, locations, read};
 pub use source::{Environment, ProcessEnvironment};
 pub use variables::{VARIABLES, Variable, table};
 
@@ -36,8 +38,9 @@ pub struct Settings {
     pub vault: VaultSettings,
     /// The file with the generator token.
     pub generator_token_path: PathBuf,
-    /// The file is watched for changes: not where systemd hands a copy of it over.
-    pub watch_generator_token: bool,
+    /// systemd's copy of that file, or of another, where it hands one over. It counts first, and never
+    /// changes while the agent runs.
+    pub generator_token_credential: Option<PathBuf>,
     /// A root token serves as generator token, too.
     pub allow_root_token: bool,
     /// What holds where a pod says nothing.

@@ -9,7 +9,7 @@ use super::{
 use crate::files::VAULT_ADDR_FILE;
 use std::ffi::OsString;
 use std::fmt;
-use std::fs::File;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
 /// One bad setting.
@@ -37,6 +37,11 @@ pub fn locations(env: &impl Environment) -> Locations {
         socket: location(env, &table::SOCKET),
         state_dir: location(env, &table::STATE_DIR),
     }
+}
+
+/// The file with the generator token, for who does not need to know whether all else is good.
+pub fn generator_token_path(env: &impl Environment) -> PathBuf {
+    location(env, &table::GENERATOR_TOKEN_PATH)
 }
 
 fn location(env: &impl Environment, variable: &Variable) -> PathBuf {
@@ -104,7 +109,7 @@ fn settings<E: Environment>(reader: &mut Reader<'_, E>) -> Option<Settings> {
     let generator_token_path = generator_token_path?;
     Some(Settings {
         vault: vault?,
-        watch_generator_token: !is_credential(reader.env, &generator_token_path),
+        generator_token_credential: credential(reader.env, table::GENERATOR_TOKEN_CREDENTIAL),
         generator_token_path,
         allow_root_token: allow_root_token?,
         pod_defaults: pod_defaults?,
@@ -116,10 +121,11 @@ fn settings<E: Environment>(reader: &mut Reader<'_, E>) -> Option<Settings> {
     })
 }
 
-/// Does systemd hand the file over? Its copy never changes while the agent runs.
-fn is_credential(env: &impl Environment, path: &Path) -> bool {
-    env.get(table::SYSTEMD_CREDENTIALS)
-        .is_some_and(|directory| !directory.is_empty() && path.starts_with(directory))
+/// The file of a credential that systemd hands over, whether or not it holds anything yet.
+fn credential(env: &impl Environment, id: &str) -> Option<PathBuf> {
+    let directory = env.get(table::SYSTEMD_CREDENTIALS)?;
+    let path = Path::new(&directory).join(id);
+    (path.is_absolute() && path.is_file()).then_some(path)
 }
 
 fn vault<E: Environment>(reader: &mut Reader<'_, E>) -> Option<VaultSettings> {
@@ -173,6 +179,13 @@ fn readable_ca(source: CaSource) -> Parsed<CaSource> {
 
 fn client_certificate<E: Environment>(reader: &mut Reader<'_, E>) -> Option<(PathBuf, PathBuf)> {
     let certificate = reader.value(&table::CLIENT_CERTIFICATE, readable_file);
+    if certificate.is_some()
+        && !reader.is_set(&table::CLIENT_KEY)
+        && let Some(key) = credential(reader.env, table::CLIENT_KEY_CREDENTIAL)
+        && fs::read(&key).is_ok_and(|text| !is_none(text.trim_ascii()))
+    {
+        return certificate.map(|certificate| (certificate, key));
+    }
     let key = reader.value(&table::CLIENT_KEY, readable_file);
     reader.together(&table::CLIENT_CERTIFICATE, &table::CLIENT_KEY);
     certificate.zip(key)
@@ -181,7 +194,7 @@ fn client_certificate<E: Environment>(reader: &mut Reader<'_, E>) -> Option<(Pat
 /// A look at the file and no more: who uses a key reads it then.
 fn readable_file(text: &str) -> Parsed<PathBuf> {
     let path = values::path(text)?;
-    let metadata = std::fs::metadata(&path);
+    let metadata = fs::metadata(&path);
     if metadata.is_ok_and(|metadata| !metadata.is_file() || metadata.len() == 0) {
         return Err("a file that is not empty".to_owned());
     }
@@ -189,6 +202,10 @@ fn readable_file(text: &str) -> Parsed<PathBuf> {
         Ok(_) => Ok(path),
         Err(error) => Err(format!("a file, but it cannot be read: {error}")),
     }
+}
+
+fn is_none(credential: &[u8]) -> bool {
+    credential.is_empty() || credential == table::NO_CREDENTIAL.as_bytes()
 }
 
 fn pod_defaults<E: Environment>(reader: &mut Reader<'_, E>) -> Option<PodDefaults> {

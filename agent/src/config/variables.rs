@@ -19,6 +19,16 @@ pub const SYSTEMD_STATE_DIR: &str = "STATE_DIRECTORY";
 /// Set by systemd where a unit has `LoadCredential=`.
 pub const SYSTEMD_CREDENTIALS: &str = "CREDENTIALS_DIRECTORY";
 
+/// The credential with the generator token.
+pub const GENERATOR_TOKEN_CREDENTIAL: &str = "generator-token";
+
+/// The credential with the key of the client certificate.
+pub const CLIENT_KEY_CREDENTIAL: &str = "client-key";
+
+/// What a credential holds that is not there: systemd starts no service without a default for it,
+/// and takes no empty one.
+pub const NO_CREDENTIAL: &str = "none";
+
 macro_rules! variables {
     ($($constant:ident: [$($name:expr),+], $default:expr, $about:literal;)+) => {
         $(
@@ -46,7 +56,7 @@ variables! {
     CLIENT_CERTIFICATE: ["BAO_CLIENT_CERT", "VAULT_CLIENT_CERT"], "",
         "PEM file of a client certificate for Vault. Needs its key.";
     CLIENT_KEY: ["BAO_CLIENT_KEY", "VAULT_CLIENT_KEY"], "",
-        "PEM file of the client certificate's key.";
+        "PEM file of the client certificate's key. systemd's credential `client-key` where none is set.";
     CLIENT_TIMEOUT: ["BAO_CLIENT_TIMEOUT", "VAULT_CLIENT_TIMEOUT"], "30s",
         "Time for one attempt of a call to Vault: a duration, or seconds.";
     MAX_RETRIES: ["BAO_MAX_RETRIES", "VAULT_MAX_RETRIES", "VAULT_MAX_RETRY"], "2",
@@ -62,7 +72,7 @@ variables! {
     WRAP_TTL: ["BAO_WRAP_TTL", "VAULT_WRAP_TTL"], "5m",
         "The time that a pod has to unwrap its token, unless it says `vault/wrapTTL`.";
     GENERATOR_TOKEN_PATH: ["VAULTTMPFS_GENERATOR_TOKEN_PATH"], "/etc/kubernetes/vaulttoken",
-        "The file with the generator token.";
+        "The file with the generator token. systemd's credential `generator-token` counts first.";
     ALLOW_ROOT_TOKEN: ["VAULTTMPFS_ALLOW_ROOT_TOKEN"], "false",
         "`true`: a root token serves as generator token. For demonstrations only.";
     TOKEN_FILENAME: ["VAULTTMPFS_TOKEN_FILENAME"], "vault-token",

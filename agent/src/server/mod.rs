@@ -8,13 +8,14 @@ mod bind;
 mod connection;
 mod peer;
 mod places;
+mod reload;
 mod revocations;
 mod router;
 mod status;
 mod volumes;
 
 pub use bind::{OwnSocket, bind};
-pub use status::Agent;
+pub use status::{Agent, Duty};
 
 use crate::server::places::Places;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};

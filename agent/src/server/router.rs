@@ -2,7 +2,7 @@
 
 use super::answer::{self, Answer};
 use super::connection::Connection;
-use super::{revocations, status, volumes};
+use super::{reload, revocations, status, volumes};
 use crate::failure::{Failure, Reason};
 use hyper::body::Incoming;
 use hyper::{Method, Request};
@@ -47,11 +47,7 @@ async fn route(
         }
         (&Method::POST, "/v1/reload") => {
             only_root(connection)?;
-            agent.session()?.reload().await?;
-            agent.mounter()?.refresh().map_err(|error| {
-                Failure::new(Reason::BadSettings, format!("the pods' CA: {error}"))
-            })?;
-            Ok(answer::done())
+            reload::reload(agent, request).await
         }
         (&Method::POST, "/v1/revocations/hold") => {
             only_root(connection)?;

@@ -8,10 +8,23 @@ use crate::vault::{Session, Standing};
 use crate::volumes::{Counts, Volumes};
 use serde::Serialize;
 use std::sync::Arc;
+use tokio::sync::Notify;
 use vaulttmpfs_api::VolumeId;
 
-/// The agent as the server sees it: at work, or kept from it by its settings.
-pub enum Agent {
+/// The agent as the server sees it.
+pub struct Agent {
+    /// What it is at.
+    pub duty: Duty,
+    /// systemd runs it, and starts it anew when it ends.
+    pub supervised: bool,
+    /// It is to finish what it has accepted, end, and be started anew.
+    pub restart: Notify,
+    /// A call could not be served because of [`Duty::Misconfigured`].
+    pub missed: Notify,
+}
+
+/// At work, or kept from it.
+pub enum Duty {
     /// It serves.
     Working {
         /// Makes volumes.
@@ -21,8 +34,15 @@ pub enum Agent {
         /// Speaks to Vault.
         session: Arc<Session>,
     },
-    /// Its settings are bad: every call is answered with all that is wrong.
+    /// Its settings are bad, or its state directory: every call is answered with all that is wrong.
     Misconfigured(Failure),
+}
+
+/// What keeps the agent from serving, and what is wrong though it serves. The one source of all
+/// that is said of it.
+struct Condition {
+    problem: Option<Failure>,
+    concerns: Vec<String>,
 }
 
 #[derive(Serialize)]
@@ -40,6 +60,8 @@ pub(super) struct Status {
     /// What works, but not as well as it could.
     warnings: Vec<String>,
     generator: Option<Generator>,
+    /// The file with the generator token that the agent reads itself.
+    token_file: Option<String>,
 }
 
 /// The generator token's life, in seconds; nothing for ever, or never.
@@ -63,11 +85,22 @@ struct Vault {
 }
 
 impl Agent {
+    /// An agent that has not served yet.
+    #[must_use]
+    pub fn new(duty: Duty, supervised: bool) -> Self {
+        Self {
+            duty,
+            supervised,
+            restart: Notify::new(),
+            missed: Notify::new(),
+        }
+    }
+
     /// What keeps the agent from mounting, or nothing.
     fn problem(&self) -> Option<Failure> {
-        match self {
-            Self::Misconfigured(failure) => Some(failure.clone()),
-            Self::Working { session, .. } => match session.standing() {
+        match &self.duty {
+            Duty::Misconfigured(failure) => Some(failure.clone()),
+            Duty::Working { session, .. } => match session.standing() {
                 Standing::Ready(_) => None,
                 Standing::Degraded(failure) => Some(failure),
                 Standing::Starting => Some(Failure::new(
@@ -78,13 +111,52 @@ impl Agent {
         }
     }
 
-    pub(super) fn status(&self) -> Status {
-        let problem = self.problem();
-        let (mut vault, mut count, mut generator) = (None, None, None);
-        let (mut concerns, mut warnings) = (Vec::new(), Vec::new());
-        if let Self::Working {
+    fn condition(&self) -> Condition {
+        let mut concerns = Vec::new();
+        if let Duty::Working {
             session, volumes, ..
-        } = self
+        } = &self.duty
+        {
+            concerns = session.concerns();
+            concerns.extend(volumes.concerns());
+        }
+        Condition {
+            problem: self.problem(),
+            concerns,
+        }
+    }
+
+    /// How it is, in one line.
+    #[must_use]
+    pub fn summary(&self) -> String {
+        let Condition { problem, concerns } = self.condition();
+        match problem {
+            Some(failure) => format!("not ready: {failure}"),
+            None if concerns.is_empty() => "ready".to_owned(),
+            None => format!("ready, but degraded: {}", concerns.join("; ")),
+        }
+    }
+
+    /// Waits until [`Self::summary`] may be another. Nothing wakes it in an idle agent.
+    pub async fn stirred(&self) {
+        match &self.duty {
+            Duty::Working {
+                session, volumes, ..
+            } => tokio::select! {
+                () = session.stirred() => {}
+                () = volumes.stirred() => {}
+            },
+            Duty::Misconfigured(_) => std::future::pending().await,
+        }
+    }
+
+    pub(super) fn status(&self) -> Status {
+        let Condition { problem, concerns } = self.condition();
+        let (mut vault, mut count, mut generator, mut token_file) = (None, None, None, None);
+        let mut warnings = Vec::new();
+        if let Duty::Working {
+            session, volumes, ..
+        } = &self.duty
         {
             let live = match session.standing() {
                 Standing::Ready(live) => Some(live),
@@ -100,9 +172,9 @@ impl Agent {
                     .unwrap_or_default(),
             });
             count = Some(volumes.counts());
-            concerns = session.concerns();
-            concerns.extend(volumes.concerns());
             warnings = session.warnings();
+            let path = session.token_file();
+            token_file = path.map(|path| path.display().to_string());
         }
         Status {
             ready: problem.is_none(),
@@ -114,23 +186,25 @@ impl Agent {
             concerns,
             warnings,
             generator,
+            token_file,
         }
     }
 
     /// What serves, or why nothing does.
     fn parts(&self) -> Result<(&Arc<Mounter>, &Volumes, &Session), Failure> {
-        match self {
-            Self::Working {
+        match &self.duty {
+            Duty::Working {
                 mounter,
                 volumes,
                 session,
             } => Ok((mounter, volumes, session)),
-            Self::Misconfigured(failure) => Err(failure.clone()),
+            Duty::Misconfigured(failure) => Err(failure.clone()),
         }
     }
 
     pub(super) fn mounter(&self) -> Result<Arc<Mounter>, Failure> {
-        self.parts().map(|(mounter, ..)| Arc::clone(mounter))
+        let parts = self.parts().inspect_err(|_| self.missed.notify_one());
+        parts.map(|(mounter, ..)| Arc::clone(mounter))
     }
 
     pub(super) fn volumes(&self) -> Result<&Volumes, Failure> {

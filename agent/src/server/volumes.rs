@@ -231,7 +231,7 @@ impl Drop for Undelivered {
     }
 }
 
-async fn read(request: Request<Incoming>) -> Result<Bytes, Failure> {
+pub(super) async fn read(request: Request<Incoming>) -> Result<Bytes, Failure> {
     let body = Limited::new(request.into_body(), MAX_REQUEST).collect();
     match tokio::time::timeout(BODY_TIMEOUT, body).await {
         Ok(Ok(body)) => Ok(body.to_bytes()),

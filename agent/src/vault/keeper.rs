@@ -4,9 +4,10 @@ use super::calls::{Generator, Health};
 use super::client;
 use super::error::{VaultError, Verdict};
 use super::lease::Lease;
-use super::session::{Live, PAUSES, Reload, Session, Standing, lock};
+use super::session::{Known, Live, PAUSES, Reload, Session, Standing, lock};
 use super::token_file::{self, Watch};
 use super::transport::Transport;
+use crate::config::variables::GENERATOR_TOKEN_CREDENTIAL;
 use crate::failure::{Failure, Reason};
 use crate::{clock, timer};
 use secrecy::{ExposeSecret, SecretString};
@@ -60,9 +61,9 @@ impl Session {
             attempt = tokio::select! {
                 () = self.rest(pause) => self.establish().await,
                 Some(reload) = reloads.recv() => {
-                    let attempt = self.candidate().await;
+                    let attempt = self.wanted_token(reload.token).await;
                     // Whoever asked may have gone.
-                    let _ = reload.send(attempt.as_ref().map(drop).map_err(Clone::clone));
+                    let _ = reload.answer.send(attempt.as_ref().map(drop).map_err(Clone::clone));
                     attempt
                 }
             };
@@ -79,19 +80,29 @@ impl Session {
         }
     }
 
-    /// A session with the file's token; where that is no good, with the one that served last.
+    /// A session with the newest token; where that is no good, with the one that served last.
     async fn establish(&self) -> Result<Live, Failure> {
+        let untried = lock(&self.untried).clone();
+        if untried.is_some() {
+            match self.wanted_token(untried).await {
+                Err(failure) if failure.reason == Reason::GeneratorToken => {
+                    tracing::warn!(reason = failure.reason.word(), "{failure}");
+                }
+                attempt => return attempt,
+            }
+        }
         let Some(known) = lock(&self.known).clone() else {
             return self.try_token(self.read_token()?).await;
         };
         let attempt = match self.read_token() {
-            Ok(token) if same(&token, &known) => return self.try_token(token).await,
-            Ok(_) => self.candidate().await,
+            _ if known.handed_over => return self.try_known(known).await,
+            Ok(token) if same(&token, &known.token) => return self.try_token(token).await,
+            Ok(token) => self.candidate(token).await,
             Err(failure) => Err(failure),
         };
         match attempt {
             Err(failure) if failure.reason == Reason::GeneratorToken => {
-                let fallback = self.try_token(known).await;
+                let fallback = self.try_token(known.token).await;
                 if fallback
                     .as_ref()
                     .is_err_and(|it| it.reason == failure.reason)
@@ -104,9 +115,45 @@ impl Session {
         }
     }
 
-    /// A session with the file's token, which must be able to create tokens.
-    async fn candidate(&self) -> Result<Live, Failure> {
-        let live = self.try_token(self.read_token()?).await?;
+    /// A session with the token that was handed over and served last. One that Vault does not know
+    /// any more is forgotten: then what the agent itself can read counts again.
+    async fn try_known(&self, known: Known) -> Result<Live, Failure> {
+        let attempt = self.try_token(known.token).await;
+        if let Err(failure) = &attempt
+            && failure.reason == Reason::GeneratorToken
+        {
+            *lock(&self.known) = None;
+        }
+        Ok(Live {
+            handed_over: known.handed_over,
+            ..attempt?
+        })
+    }
+
+    /// A session with the token that an admin wants: one that was handed over, or else the newest of
+    /// those that the agent has. What cannot be tried now is tried later.
+    async fn wanted_token(&self, handed_over: Option<SecretString>) -> Result<Live, Failure> {
+        let Some(token) = handed_over else {
+            let known = lock(&self.known).clone();
+            return match known {
+                Some(known) if known.handed_over => self.try_known(known).await,
+                _ => self.candidate(self.read_token()?).await,
+            };
+        };
+        let attempt = self.candidate(token.clone()).await;
+        *lock(&self.untried) = match &attempt {
+            Err(failure) if failure.reason != Reason::GeneratorToken => Some(token),
+            _ => None,
+        };
+        Ok(Live {
+            handed_over: true,
+            ..attempt?
+        })
+    }
+
+    /// A session with a token that must be able to create tokens.
+    async fn candidate(&self, token: SecretString) -> Result<Live, Failure> {
+        let live = self.try_token(token).await?;
         self.may_create(&live).await?;
         Ok(live)
     }
@@ -118,6 +165,7 @@ impl Session {
         let mut live = Live {
             transport,
             token,
+            handed_over: false,
             generator: Generator::default(),
             health,
             lease: Mutex::new(Lease::of(&Generator::default(), 0, 0)),
@@ -170,7 +218,10 @@ impl Session {
 
     /// Calls can be made from now on; what the token may do is looked at behind them.
     fn take(&self, live: Live) -> Arc<Live> {
-        *lock(&self.known) = Some(live.token.clone());
+        *lock(&self.known) = Some(Known {
+            token: live.token.clone(),
+            handed_over: live.handed_over,
+        });
         tracing::info!(
             vault = self.address(),
             version = live.health.version,
@@ -188,7 +239,18 @@ impl Session {
         let mut settled = self.inspect(&live).await;
         loop {
             let kept = match self.wake(&live, reloads).await {
-                Wake::Warm => self.healthy(&live.transport).await.map(drop),
+                Wake::Warm => {
+                    let healthy = self.healthy(&live.transport).await.map(drop);
+                    let untried = lock(&self.untried).clone();
+                    if healthy.is_ok()
+                        && untried.is_some()
+                        && let Ok(other) = self.wanted_token(untried).await
+                    {
+                        live = self.take(other);
+                        settled = false;
+                    }
+                    healthy
+                }
                 Wake::Doubt => {
                     // A right may have been taken away.
                     settled = false;
@@ -244,6 +306,12 @@ impl Session {
     /// Renews the generator token. Only a token that Vault does not know any more breaks the
     /// session: everything else is tried again.
     async fn renew_own(&self, live: &Live) -> Result<(), Failure> {
+        let outcome = self.try_to_renew_own(live).await;
+        self.stirred.notify_one();
+        outcome
+    }
+
+    async fn try_to_renew_own(&self, live: &Live) -> Result<(), Failure> {
         let error = match live.transport.renew_self(&self.headers(live)).await {
             Ok(renewal) => {
                 lock(&live.lease).renewed(renewal, clock::boottime_ms());
@@ -267,9 +335,9 @@ impl Session {
         Ok(())
     }
 
-    /// The session with the file's token, if that is good; whoever asked hears of it either way.
+    /// The session with another token, if that is good; whoever asked hears of it either way.
     async fn exchange(&self, reload: Reload) -> Option<Live> {
-        let attempt = self.candidate().await;
+        let attempt = self.wanted_token(reload.token).await;
         let outcome = attempt.as_ref().map(drop).map_err(|failure| {
             Failure::new(
                 failure.reason,
@@ -280,7 +348,7 @@ impl Session {
             tracing::warn!(reason = failure.reason.word(), "{failure}");
         }
         // Whoever asked may have gone.
-        let _ = reload.send(outcome);
+        let _ = reload.answer.send(outcome);
         attempt.ok()
     }
 
@@ -302,6 +370,17 @@ impl Session {
     }
 
     fn read_token(&self) -> Result<SecretString, Failure> {
+        if let Some(credential) = &self.token_credential {
+            return token_file::read(credential)
+                .or_else(|problem| token_file::read(&self.token_path).map_err(|_| problem))
+                .map_err(|problem| {
+                    let message = format!(
+                        "no generator token: {problem} (credential `{GENERATOR_TOKEN_CREDENTIAL}`); put one into {} and reload the service",
+                        self.token_path.display()
+                    );
+                    Failure::new(Reason::GeneratorToken, message)
+                });
+        }
         token_file::read(&self.token_path).map_err(|problem| {
             let message = format!(
                 "no generator token in {}: {problem}; make one with `vaulttmpfs bootstrap`, or write it there",
@@ -316,6 +395,7 @@ impl Session {
             state.standing = standing;
             state.failed += failed;
         });
+        self.stirred.notify_one();
     }
 
     /// Says a failure once, not at each try.
@@ -330,7 +410,7 @@ impl Session {
     /// Takes a token up that appears in the file. Never fails: the file is read anyhow when the
     /// session is made, and `vaulttmpfs reload` remains.
     async fn follow_token_file(&self) -> Infallible {
-        let Some(directory) = self.token_path.parent().filter(|_| self.watch_token) else {
+        let Some(directory) = self.token_file().and_then(Path::parent) else {
             return std::future::pending().await;
         };
         loop {
@@ -365,7 +445,7 @@ impl Session {
             self.needed.notify_one();
             return;
         };
-        if !same(&token, &known) && self.reload().await.is_ok() {
+        if !same(&token, &known.token) && self.reload(None).await.is_ok() {
             tracing::info!("the generator token's new file is in use");
         }
     }

@@ -24,3 +24,4 @@ pub use calls::{CreateToken, Generator, Looked, Minted, Renewal, Role};
 pub use error::{VaultError, Verdict};
 pub use roles::Roles;
 pub use session::{Session, Standing};
+pub use token_file::read as read_token_file;

@@ -113,6 +113,7 @@ impl Session {
         if complete {
             findings.say_new(&last);
             *last = findings;
+            self.stirred.notify_one();
         }
         complete && last.concerns.is_empty()
     }

@@ -15,7 +15,7 @@ use crate::config::{Settings, VaultSettings};
 use crate::failure::{Failure, Reason};
 use crate::options::{Delivery, RoleName};
 use secrecy::SecretString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
@@ -32,13 +32,25 @@ const THROTTLED: Duration = Duration::from_secs(1);
 const SAY_THROTTLED: Duration = Duration::from_secs(600);
 
 /// An admin's wish for another generator token, to be answered.
-pub(super) type Reload = oneshot::Sender<Result<(), Failure>>;
+pub(super) struct Reload {
+    /// The token, where it was handed over: else the agent reads it itself.
+    pub(super) token: Option<SecretString>,
+    pub(super) answer: oneshot::Sender<Result<(), Failure>>,
+}
+
+/// A token that has served.
+#[derive(Clone)]
+pub(super) struct Known {
+    pub(super) token: SecretString,
+    /// Root handed it over: what the agent itself can read is older.
+    pub(super) handed_over: bool,
+}
 
 /// The one session with Vault.
 pub struct Session {
     pub(super) vault: VaultSettings,
     pub(super) token_path: PathBuf,
-    pub(super) watch_token: bool,
+    pub(super) token_credential: Option<PathBuf>,
     pub(super) allow_root: bool,
     /// What the generator token must be able to do.
     pub(super) needs: Needs,
@@ -48,10 +60,14 @@ pub struct Session {
     pub(super) needed: Notify,
     /// Something went wrong that may mean more than one failed call.
     pub(super) doubted: Notify,
+    /// What is to be said of the session may have changed.
+    pub(super) stirred: Notify,
     wanted: mpsc::Sender<Reload>,
     pub(super) reloads: tokio::sync::Mutex<mpsc::Receiver<Reload>>,
     /// The last token that served: the file may be gone or cut short when it is needed again.
-    pub(super) known: Mutex<Option<SecretString>>,
+    pub(super) known: Mutex<Option<Known>>,
+    /// A token that was handed over and could not be tried yet.
+    pub(super) untried: Mutex<Option<SecretString>>,
     pub(super) findings: Mutex<Findings>,
     /// What the settings allow though it is doubtful.
     doubts: Vec<String>,
@@ -81,6 +97,7 @@ pub(super) struct State {
 pub struct Live {
     pub(super) transport: Transport,
     pub(super) token: SecretString,
+    pub(super) handed_over: bool,
     /// The generator token as Vault knows it.
     pub generator: Generator,
     /// Vault as it was when the session was made.
@@ -107,7 +124,7 @@ impl Session {
         Arc::new(Self {
             vault: settings.vault.clone(),
             token_path: settings.generator_token_path.clone(),
-            watch_token: settings.watch_generator_token,
+            token_credential: settings.generator_token_credential.clone(),
             allow_root: settings.allow_root_token,
             needs: Needs::of(settings),
             gate: Gate::new(
@@ -120,9 +137,11 @@ impl Session {
             }),
             needed: Notify::new(),
             doubted: Notify::new(),
+            stirred: Notify::new(),
             wanted,
             reloads: tokio::sync::Mutex::new(reloads),
             known: Mutex::default(),
+            untried: Mutex::default(),
             findings: Mutex::default(),
             doubts: settings.warnings.clone(),
             throttled: Mutex::default(),
@@ -152,6 +171,11 @@ impl Session {
         concerns
     }
 
+    /// Waits until [`Self::standing`] or [`Self::concerns`] may be others.
+    pub async fn stirred(&self) {
+        self.stirred.notified().await;
+    }
+
     /// What works, but not as well as it could: each a line.
     #[must_use]
     pub fn warnings(&self) -> Vec<String> {
@@ -160,14 +184,25 @@ impl Session {
         warnings
     }
 
-    /// Has the keeper take the token that is in the file now, if it is good.
+    /// The file that the agent reads the token from and follows, where systemd does not hand a copy over.
+    #[must_use]
+    pub fn token_file(&self) -> Option<&Path> {
+        match self.token_credential {
+            None => Some(&self.token_path),
+            Some(_) => None,
+        }
+    }
+
+    /// Has the keeper take a token that was handed over, or that it reads itself, if it is good.
     ///
     /// # Errors
-    /// It is not, or cannot be tried now: the token in use stays.
-    pub async fn reload(&self) -> Result<(), Failure> {
+    /// It is not, or cannot be tried now: the token in use stays. One that was handed over is tried
+    /// again as soon as Vault can be asked.
+    pub async fn reload(&self, token: Option<SecretString>) -> Result<(), Failure> {
         let stopping = || Failure::new(Reason::Internal, "the agent is stopping");
         let (answer, outcome) = oneshot::channel();
-        self.wanted.send(answer).await.map_err(|_| stopping())?;
+        let reload = Reload { token, answer };
+        self.wanted.send(reload).await.map_err(|_| stopping())?;
         outcome.await.map_err(|_| stopping())?
     }
 

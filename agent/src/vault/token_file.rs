@@ -1,5 +1,6 @@
 //! The file with the generator token: reading it, and noticing that it changed.
 
+use crate::config::variables::NO_CREDENTIAL;
 use crate::descriptor;
 use nix::fcntl::OFlag;
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
@@ -17,26 +18,32 @@ use zeroize::Zeroizing;
 const MAX_TOKEN: u64 = 8 * 1024;
 
 /// Reads the generator token: one line.
-pub(super) fn read(path: &Path) -> Result<SecretString, String> {
+///
+/// # Errors
+/// There is none, or the file cannot be read.
+pub fn read(path: &Path) -> io::Result<SecretString> {
+    let invalid = |what: &str| io::Error::new(io::ErrorKind::InvalidData, what);
     // Not to wait for a writer, should it be a pipe.
     let file = OpenOptions::new()
         .read(true)
         .custom_flags(OFlag::O_NONBLOCK.bits())
-        .open(path)
-        .map_err(|error| error.to_string())?;
-    if !file.metadata().is_ok_and(|found| found.is_file()) {
-        return Err("it is not a file".into());
+        .open(path)?;
+    if !file.metadata()?.is_file() {
+        return Err(invalid("it is not a file"));
     }
     let mut text = Zeroizing::new(String::new());
-    file.take(MAX_TOKEN + 1)
-        .read_to_string(&mut text)
-        .map_err(|error| error.to_string())?;
+    file.take(MAX_TOKEN + 1).read_to_string(&mut text)?;
     let token = text.trim();
     if token.is_empty() {
-        return Err("it is empty".into());
+        return Err(invalid("it is empty"));
+    }
+    if token == NO_CREDENTIAL {
+        return Err(invalid("there is none yet"));
     }
     if text.len() as u64 > MAX_TOKEN || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
-        return Err("it is not a token: one line of letters, digits and signs is expected".into());
+        return Err(invalid(
+            "it is not a token: one line of letters, digits and signs is expected",
+        ));
     }
     Ok(SecretString::from(token))
 }
@@ -102,7 +109,14 @@ mod tests {
         assert!(read(&path).is_err());
         fs::write(&path, "s.abc\n").unwrap();
         assert_eq!(read(&path).unwrap().expose_secret(), "s.abc");
-        for bad in ["", "\n", "two words", "s.a\ns.b", &"x".repeat(9000)] {
+        for bad in [
+            "",
+            "\n",
+            "none\n",
+            "two words",
+            "s.a\ns.b",
+            &"x".repeat(9000),
+        ] {
             fs::write(&path, bad).unwrap();
             assert!(read(&path).is_err());
         }

@@ -12,6 +12,7 @@ impl Volumes {
     pub fn hold(&self, why: &str) -> io::Result<()> {
         let mut registry = self.lock();
         registry.held = Some(why.to_owned());
+        self.stirred.notify_one();
         self.journal.hold(why)
     }
 
@@ -23,6 +24,7 @@ impl Volumes {
     pub fn release(&self) -> io::Result<()> {
         let mut registry = self.lock();
         registry.held = None;
+        self.stirred.notify_one();
         registry.vanished.clear();
         let vanished: Vec<_> = registry
             .known
@@ -43,5 +45,6 @@ impl Volumes {
             tracing::warn!("the hold will not outlive a restart: {error}");
         }
         registry.held = Some(why);
+        self.stirred.notify_one();
     }
 }

@@ -44,6 +44,8 @@ pub struct Volumes {
     pub(super) work: Notify,
     /// There is a loss to be told.
     pub(super) losses: Notify,
+    /// What is to be said of all volumes may have changed.
+    pub(super) stirred: Notify,
 }
 
 #[derive(Default)]
@@ -126,6 +128,7 @@ impl Volumes {
             changed: Notify::new(),
             work: Notify::new(),
             losses: Notify::new(),
+            stirred: Notify::new(),
         };
         {
             let mut registry = volumes.lock();
@@ -312,6 +315,7 @@ impl Volumes {
 
     /// Puts a volume on the agenda, by its state and record.
     pub(super) fn plan(&self, registry: &mut Registry, id: VolumeId) {
+        self.stirred.notify_one();
         let Some(known) = registry.known.get(&id) else {
             return registry.agenda.remove(id);
         };

@@ -2,7 +2,7 @@
 
 use super::record::{Record, State};
 use super::registry::{Known, Registry, Volumes};
-use crate::clock;
+use crate::{clock, timer};
 use serde::Serialize;
 use std::time::Duration;
 
@@ -112,6 +112,21 @@ impl Volumes {
             .filter(|record| !record.origin.same_vault(&self.here))
             .count()
     }
+
+    /// Waits until [`Self::concerns`] may be others.
+    pub async fn stirred(&self) {
+        let next_doubt = self.lock().next_doubt();
+        let doubt = async {
+            match next_doubt {
+                Some(at) => timer::sleep_until(at).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = self.stirred.notified() => {}
+            () = doubt => {}
+        }
+    }
 }
 
 impl Registry {
@@ -126,12 +141,23 @@ impl Registry {
 
     fn unseen(&self) -> usize {
         let now = clock::boottime_ms();
-        let long_ago = |record: &Record| record.created.boottime + clock::millis(SEEN_BY_NOW) < now;
+        self.doubtful_since().filter(|at| *at <= now).count()
+    }
+
+    /// When the next volume becomes an unseen one, unless it is seen before: milliseconds on
+    /// `CLOCK_BOOTTIME`.
+    fn next_doubt(&self) -> Option<u64> {
+        let now = clock::boottime_ms();
+        self.doubtful_since().filter(|at| *at > now).min()
+    }
+
+    /// From when on each attached volume counts as unseen that the mount table has not yet shown.
+    fn doubtful_since(&self) -> impl Iterator<Item = u64> {
         self.known
             .values()
             .map(|known| &known.record)
-            .filter(|record| record.state == State::Attached && !record.seen && long_ago(record))
-            .count()
+            .filter(|record| record.state == State::Attached && !record.seen)
+            .map(|record| record.created.boottime + clock::millis(SEEN_BY_NOW))
     }
 }
 

@@ -106,6 +106,7 @@ impl Volumes {
         let now = clock::boottime_ms();
         let mut registry = self.lock();
         registry.look_around(mounted);
+        self.stirred.notify_one();
         let namespaces = registry.sighted.clone();
         for &id in doubtful {
             let Some(known) = registry.known.get_mut(&id) else {

@@ -55,6 +55,7 @@ impl Volumes {
         let now = clock::boottime_ms();
         let mut registry = self.lock();
         registry.look_around(mounted);
+        self.stirred.notify_one();
         let sighted = registry.sighted.clone();
         let (mut shown, mut again, mut vanished) = (Vec::new(), false, Vec::new());
         for (&id, known) in &mut registry.known {

@@ -368,7 +368,7 @@ fn status_tells_how_the_agent_is() {
     let said = lab.command(&["status"]);
     assert_eq!(said.status, 2, "{said:?}");
     assert!(said.errors.contains("agent.sock"), "{said:?}");
-    assert_eq!(lab.command(&["reload"]).status, 1);
+    assert_eq!(lab.command(&["reload"]).status, 2);
     assert_eq!(lab.command(&["revocations", "forget"]).status, 64);
 }
 

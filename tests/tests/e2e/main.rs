@@ -19,5 +19,6 @@ mod lifecycle;
 mod mount;
 mod options;
 mod readme;
+mod supervised;
 mod surroundings;
 mod unmount;

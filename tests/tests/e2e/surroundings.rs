@@ -409,30 +409,6 @@ fn a_wrapped_only_role_asked_for_a_plain_token() {
 }
 
 #[test]
-fn bad_settings_are_told_all_at_once_and_end_nothing() {
-    let lab = Lab::builder()
-        .set("VAULT_ADDR", "ftp://vault")
-        .set("VAULT_CLIENT_TIMEOUT", "soon")
-        .set("VAULT_CACERT", "/nowhere/ca.crt")
-        .not_ready()
-        .start();
-    let all = [
-        "VAULT_ADDR",
-        "VAULT_CLIENT_TIMEOUT",
-        "VAULT_CACERT",
-        "/nowhere/ca.crt",
-    ];
-    lab.assert_refused(&lab.options(), &all);
-    assert_eq!(lab.agent.call("GET", "/readyz", "").status, 503);
-    let status = lab.agent.get("/v1/status");
-    assert_eq!(status["ready"], false);
-    assert!(
-        status["reasons"].to_string().contains("VAULT_ADDR"),
-        "{status}"
-    );
-}
-
-#[test]
 fn an_agent_killed_in_the_middle_of_a_mount_is_called_again() {
     let mut lab = Lab::builder().proxied().start();
     lab.proxy()
