@@ -1,5 +1,4 @@
-//! The one place that speaks to systemd: the socket that it passes, what it is told, its watchdog,
-//! its journal.
+//! The one place that speaks to systemd: the socket that it passes, what it is told, its watchdog.
 
 use std::env;
 use std::os::fd::{FromRawFd, OwnedFd};
@@ -12,9 +11,6 @@ const NOTIFY_SOCKET: &str = "NOTIFY_SOCKET";
 
 /// How many sockets there are for this process (`sd_listen_fds(3)`).
 const LISTEN_FDS: &str = "LISTEN_FDS";
-
-/// Device and inode of what standard error leads to, where that is the journal (systemd.exec(5)).
-pub const JOURNAL_STREAM: &str = "JOURNAL_STREAM";
 
 /// Longer texts of a status are cut, in bytes.
 const LONGEST_STATUS: usize = 8 * 1024;
