@@ -51,5 +51,5 @@ pub use proxy::{Fault, Proxy};
 pub use secrets::Secrets;
 pub use socket::Answer;
 pub use systemd::{Manager, with_passed};
-pub use trace::{Moment, kill_at};
+pub use trace::{Moment, kill_at, kill_at_call};
 pub use vault::{GENERATOR_POLICY, Reply, Role, Vault, text};

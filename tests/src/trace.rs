@@ -1,5 +1,5 @@
-//! Killing the driver at one exact moment, which no clock hits: just before, or just after, it
-//! attaches its volume.
+//! Killing a process at one exact moment, which no clock hits: the driver just before, or just after,
+//! it attaches its volume; the agent at any of its system calls.
 
 use nix::sys::ptrace;
 use nix::sys::signal::{Signal, kill};
@@ -8,6 +8,7 @@ use nix::unistd::Pid;
 use std::ffi::OsStr;
 use std::fs;
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use crate::eventually;
 
@@ -56,6 +57,39 @@ pub fn kill_at(command: &Command, moment: Moment) {
     }
     kill(pid, Signal::SIGKILL).expect("killing the driver");
     process.wait().expect("the end of the driver");
+}
+
+/// Kills (-9) a running child when its first thread begins or ends a system call for the `count`th
+/// time, unless `over` comes first. Returns whether it was killed; traced it stays either way.
+pub fn kill_at_call(process: u32, count: usize, over: impl Fn() -> bool) -> bool {
+    let pid = Pid::from_raw(process.cast_signed());
+    let options = ptrace::Options::PTRACE_O_TRACESYSGOOD | ptrace::Options::PTRACE_O_EXITKILL;
+    ptrace::seize(pid, options).expect("tracing the process");
+    ptrace::interrupt(pid).expect("stopping the process");
+    let look = WaitPidFlag::__WALL | WaitPidFlag::WNOHANG;
+    let mut calls = 0;
+    loop {
+        let pass_on = match waitpid(pid, Some(look)).expect("the traced process") {
+            WaitStatus::StillAlive if over() => return false,
+            WaitStatus::StillAlive => {
+                std::thread::sleep(Duration::from_micros(50));
+                continue;
+            }
+            WaitStatus::PtraceSyscall(_) => {
+                calls += 1;
+                if calls == count {
+                    break;
+                }
+                None
+            }
+            WaitStatus::Stopped(_, signal) => Some(signal),
+            WaitStatus::Exited(..) | WaitStatus::Signaled(..) => panic!("the process ended"),
+            _ => None,
+        };
+        ptrace::syscall(pid, pass_on).expect("letting the process go on");
+    }
+    kill(pid, Signal::SIGKILL).expect("killing the process");
+    true
 }
 
 /// The same command behind a shell that stops itself first, so that it can be traced from its first

@@ -191,14 +191,14 @@ fn retry(now: Moment, failures: u32, expires: Option<Moment>) -> u64 {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::config::RateLimit;
     use crate::volumes::record::tests::attached;
     use crate::volumes::{Debt, Wrapping};
     use secrecy::SecretString;
 
-    const RULES: Lifecycle = Lifecycle {
+    pub(in crate::volumes) const RULES: Lifecycle = Lifecycle {
         revoke: true,
         revoke_delay: Duration::ZERO,
         max_age: None,

@@ -315,6 +315,28 @@ pub(super) mod tests {
         assert!(record.expires.is_some_and(|expires| expires > now));
     }
 
+    #[test]
+    fn another_vault_is_told_by_its_address_its_namespace_and_its_cluster() {
+        let origin = |address: &str, namespace: Option<&str>, cluster: &str| Origin {
+            vault_addr: address.into(),
+            namespace: namespace.map(str::to_owned),
+            cluster_id: cluster.into(),
+            ..Origin::default()
+        };
+        let here = origin("https://vault", Some("team"), "one");
+        for (other, same) in [
+            (origin("https://vault", Some("team"), "one"), true),
+            (origin("https://other", Some("team"), "one"), false),
+            (origin("https://vault", Some("other"), "one"), false),
+            (origin("https://vault", None, "one"), false),
+            (origin("https://vault", Some("team"), "two"), false),
+            (origin("https://vault", Some("team"), ""), true),
+        ] {
+            let ours = other.same_vault(&here) && other.same_cluster(&here.cluster_id);
+            assert_eq!(ours, same, "{other:?}");
+        }
+    }
+
     /// A volume with a token of an hour, made an hour after boot.
     pub(crate) fn attached(byte: u8) -> Record {
         let created = Moment {

@@ -238,3 +238,41 @@ fn say_end(record: &Record) {
 fn is_gone(pid: i32) -> bool {
     kill(Pid::from_raw(pid), None) == Err(Errno::ESRCH)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::volumes::record::tests::attached;
+    use crate::volumes::watch::tests::{pass, volumes};
+
+    #[test]
+    fn a_volume_that_was_never_attached_ends_after_two_reads_of_a_table_that_would_show_it() {
+        let delivered = |byte, namespace| Record {
+            state: State::Delivered,
+            seen: false,
+            mount_namespace: namespace,
+            ..attached(byte)
+        };
+        let records = vec![
+            delivered(1, Some(7)),
+            delivered(2, Some(8)),
+            delivered(3, None),
+        ];
+        let ids: Vec<_> = records.iter().map(|record| record.id).collect();
+        let (_directory, volumes) = volumes(records);
+        volumes.lock().sighted.insert(7);
+        let begun = clock::boottime_ms();
+        volumes.judge(&ids, &HashSet::new());
+        for &id in &ids {
+            let registry = volumes.lock();
+            assert_eq!(registry.state(id), Some(State::Delivered));
+            let again = registry.known[&id].settle_at;
+            assert!(again >= begun + clock::millis(SECOND_READ));
+        }
+        pass(&volumes, SECOND_READ);
+        volumes.judge(&ids, &HashSet::new());
+        let states = ids.iter().map(|id| volumes.lock().state(*id).unwrap());
+        let expected = [State::Ended, State::Delivered, State::Delivered];
+        assert_eq!(states.collect::<Vec<_>>(), expected);
+    }
+}

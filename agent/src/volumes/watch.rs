@@ -129,3 +129,108 @@ impl Volumes {
         }
     }
 }
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::volumes::plan::tests::RULES;
+    use crate::volumes::record::tests::attached;
+    use crate::volumes::{Journal, Origin, Record};
+    use tempfile::TempDir;
+
+    /// These volumes, each in a directory of its own.
+    pub(in crate::volumes) fn volumes(records: Vec<Record>) -> (TempDir, Volumes) {
+        let directory = tempfile::tempdir().unwrap();
+        let here = Origin::default();
+        let (journal, _) = Journal::open(directory.path(), &here).unwrap();
+        let records = records.into_iter().map(|record| Record {
+            mount_dir: format!("/k/pods/{}/volumes/cloudwatt~vaulttmpfs/v", record.id),
+            ..record
+        });
+        let volumes = Volumes::new(journal, records.collect(), here, &RULES);
+        (directory, volumes)
+    }
+
+    /// So many volumes that the mount table has shown.
+    fn seen(count: u8) -> (TempDir, Volumes, Vec<VolumeId>) {
+        let records: Vec<_> = (0..count).map(attached).collect();
+        let ids: Vec<_> = records.iter().map(|record| record.id).collect();
+        let (directory, volumes) = volumes(records);
+        volumes.compare(&ids.iter().copied().collect());
+        (directory, volumes, ids)
+    }
+
+    /// A while passes, as far as the volumes can tell.
+    pub(in crate::volumes) fn pass(volumes: &Volumes, time: Duration) {
+        let time = clock::millis(time);
+        let mut registry = volumes.lock();
+        for known in registry.known.values_mut() {
+            known.absent_since = known.absent_since.map(|at| at - time);
+        }
+        for at in &mut registry.vanished {
+            *at -= time;
+        }
+    }
+
+    /// Two reads show these and no others.
+    fn show(volumes: &Volumes, ids: &[VolumeId]) {
+        let mounted = ids.iter().copied().collect();
+        volumes.compare(&mounted);
+        pass(volumes, SECOND_READ);
+        volumes.compare(&mounted);
+    }
+
+    #[test]
+    fn absence_counts_in_two_reads_two_seconds_apart() {
+        let (_directory, volumes, ids) = seen(1);
+        let (all, none) = (HashSet::from([ids[0]]), HashSet::new());
+        assert!(!volumes.compare(&all));
+        for _ in 0..2 {
+            assert!(volumes.compare(&none), "another read is wanted");
+            pass(&volumes, SECOND_READ / 2);
+        }
+        // What shows itself in between begins anew.
+        assert!(!volumes.compare(&all));
+        pass(&volumes, SECOND_READ);
+        assert!(volumes.compare(&none));
+        assert_eq!(volumes.lock().state(ids[0]), Some(State::Attached));
+        pass(&volumes, SECOND_READ);
+        assert!(!volumes.compare(&none));
+        assert_eq!(volumes.lock().state(ids[0]), Some(State::Ended));
+    }
+
+    #[test]
+    fn more_than_ten_and_more_than_half_end_nothing() {
+        for (all, gone, held) in [
+            (10, 10, false),
+            (11, 11, true),
+            (12, 10, false),
+            (24, 12, false),
+            (24, 13, true),
+            (60, 30, false),
+        ] {
+            let (_directory, volumes, ids) = seen(all);
+            show(&volumes, &ids[gone..]);
+            let registry = volumes.lock();
+            assert_eq!(registry.held.is_some(), held, "{gone} of {all}");
+            let state = if held { State::Attached } else { State::Ended };
+            assert_eq!(registry.state(ids[0]), Some(state), "{gone} of {all}");
+        }
+    }
+
+    #[test]
+    fn those_of_a_minute_count_together() {
+        for (minutes, held) in [(0, true), (1, false)] {
+            let (_directory, volumes, ids) = seen(16);
+            show(&volumes, &ids[8..]);
+            assert!(volumes.lock().held.is_none());
+            pass(&volumes, minutes * ABSENCE_GRACE);
+            show(&volumes, &ids[12..]);
+            assert_eq!(
+                volumes.lock().held.is_some(),
+                held,
+                "{minutes} minutes apart"
+            );
+        }
+    }
+}

@@ -439,6 +439,62 @@ fn a_volume_whose_token_is_dead_is_not_adopted() {
     assert_eq!(lab.agent.volumes().len(), 0);
 }
 
+/// Whoever can write into a volume must not be able to have another pod's token ended.
+#[test]
+fn a_volume_that_names_another_pods_token_is_not_adopted() {
+    let mut lab = Lab::start();
+    let [robbed, thief] = ["web-0", "web-1"].map(|pod| {
+        let volume = lab.kubelet.volume(&Pod::new(pod), "v");
+        lab.kubelet.mount(&volume, &lab.options()).assert_success();
+        volume
+    });
+    let _ = lab.agent.stop();
+    empty_the_journal(&lab);
+    let file = "vault-token.json";
+    fs::write(thief.directory.join(file), robbed.read(file)).unwrap();
+    start(&mut lab);
+    let said = lab.command(&["adopt"]);
+    assert_eq!(said.status, 1, "{said:?}");
+    assert!(said.errors.contains("another pod's"), "{said:?}");
+    let known = lab.agent.volumes();
+    assert_eq!(known.len(), 1, "{known:?}");
+    assert_eq!(known[0]["mount_dir"].as_str(), robbed.directory.to_str());
+    // Its end ends nobody's token.
+    lab.kubelet.unmount(&thief).assert_success();
+    lab.kubelet.mount(&robbed, &lab.options()).assert_success();
+    assert_eq!(lab.vault.root().accessors_of_pod(&robbed.pod.uid).len(), 1);
+}
+
+#[test]
+fn a_token_that_cannot_be_kept_for_ever_is_a_warning() {
+    let lab = Lab::start();
+    let forever = Value::Null;
+    for (changes, words) in [
+        (
+            json!({"period": forever, "ttl": "2h", "renewable": false}),
+            ["cannot be renewed", "ends in", "bootstrap"],
+        ),
+        (
+            json!({"period": forever, "ttl": "2h"}),
+            ["not periodic", "max TTL", "bootstrap"],
+        ),
+        (
+            json!({"explicit_max_ttl": "48h"}),
+            ["explicit max TTL", "48h", "no renewal goes beyond"],
+        ),
+    ] {
+        let token = make_token(lab.vault.root(), &changes);
+        lab.write_generator_token(&text(&token["client_token"]));
+        assert_eq!(lab.command(&["reload"]).status, 0);
+        eventually_says(&lab, "warnings", &words);
+    }
+    lab.write_generator_token(&lab.vault.root().make_generator_token());
+    assert_eq!(lab.command(&["reload"]).status, 0);
+    eventually("the warnings to go", || {
+        (!lines(&lab, "warnings").contains("generator token")).then_some(())
+    });
+}
+
 fn empty_the_journal(lab: &Lab) {
     for entry in fs::read_dir(lab.node.path("state")).unwrap() {
         let path = entry.unwrap().path();

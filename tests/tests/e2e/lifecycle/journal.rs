@@ -6,8 +6,9 @@ use serde_json::json;
 use std::fs;
 use std::os::unix::fs::{MetadataExt, chown};
 use std::path::{Path, PathBuf};
+use std::thread;
 use std::time::Duration;
-use vaulttmpfs_tests::{Lab, Pod, eventually_within};
+use vaulttmpfs_tests::{Fault, Lab, Pod, eventually, eventually_within};
 
 #[test]
 fn a_damaged_record_harms_no_other() {
@@ -37,7 +38,11 @@ fn a_damaged_record_harms_no_other() {
     lab.agent.wait_until_ready();
     let name = path.file_name().unwrap().to_str().unwrap();
     assert!(lab.node.path("state/set-aside").join(name).is_file());
-    wait_for_log(&lab, name);
+    eventually_within(SOON, "a word about the damaged record", || {
+        let log = lab.agent.log();
+        let said = |line: &str| line.contains(name) && line.contains("is set aside");
+        log.lines().any(said).then_some(())
+    });
     of_the_ended.wait_until_revoked(&lab, SOON);
     assert_eq!(shown(&lab, &living).unwrap()["state"], "attached");
     // What is mounted and not known is said.
@@ -189,5 +194,43 @@ fn an_agent_killed_on_a_full_disk() {
     eventually_within(SOON, "the end of the token that nobody got", || {
         (lab.living() == 1).then_some(())
     });
+    of_the_living.assert_alive(&lab);
+}
+
+/// There was room when the mount began, and the journal is gone when Vault has answered: the token
+/// that nobody will get is ended at once.
+#[test]
+fn a_record_that_cannot_be_written_once_vault_has_answered() {
+    let mut lab = Lab::builder().proxied().start();
+    let living = mounted(&lab, "living-0", &lab.options());
+    wait_until_seen(&lab, &living);
+    let of_the_living = Accessors::of(&lab, &living);
+    let directory = lab.node.path("state/volumes");
+    let owner = fs::metadata(&directory).unwrap();
+    lab.proxy().order(
+        1,
+        "POST /v1/auth/token/create",
+        Fault::Late(Duration::from_secs(4)),
+    );
+    let late = lab.kubelet.volume(&Pod::new("late-0"), "vault");
+    let (kubelet, options) = (lab.kubelet.clone(), lab.options());
+    thread::scope(|scope| {
+        let mount = scope.spawn(|| kubelet.mount(&late, &options));
+        eventually("the token", || (lab.living() == 2).then_some(()));
+        chown(&directory, Some(0), Some(0)).unwrap();
+        mount.join().unwrap().assert_failure(&["journal"]);
+    });
+    assert_eq!(lab.node.volumes().len(), 1);
+    eventually_within(SOON, "the end of the token that nobody got", || {
+        (lab.living() == 1).then_some(())
+    });
+    chown(&directory, Some(owner.uid()), Some(owner.gid())).unwrap();
+    eventually_within(SOON, "no concern", || {
+        (concerns(&lab) == "[]").then_some(())
+    });
+    lab.agent.kill();
+    lab.agent.start();
+    lab.agent.wait_until_ready();
+    assert_eq!(lab.agent.volumes().len(), 1);
     of_the_living.assert_alive(&lab);
 }

@@ -1,14 +1,18 @@
 //! The worst that this software can do is to revoke a living pod's token: what must never do it.
 
 use super::{
-    AFTER_GRACE, Accessors, REVOKE, SOON, concerns, give_time, mounted, owed, shown,
-    unmount_by_hand, wait_for_log, wait_for_state, wait_until_seen,
+    AFTER_GRACE, Accessors, LOOK_UP, RENEW, REVOKE, SOON, concerns, give_time, mount_by_hand,
+    mounted, owed, shown, source_of, unmount_by_hand, wait_for_log, wait_for_state,
+    wait_until_seen,
 };
 use nix::mount::{MsFlags, mount};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid as ProcessId;
 use serde_json::json;
 use std::fs;
+use std::io::Write;
+use std::os::unix::fs::MetadataExt;
+use std::os::unix::net::UnixStream;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 use vaulttmpfs_tests::{
@@ -353,6 +357,121 @@ fn an_address_that_is_another_vaults() {
     assert_eq!(shown(&lab, &living).unwrap()["lost"], false);
 }
 
+/// The same address, but another cluster answers there, or the settings name another namespace:
+/// nothing is said to it about what is not its own.
+#[test]
+fn records_of_another_cluster_or_namespace() {
+    let mut lab = Lab::builder().proxied().start();
+    let pods = [
+        "cluster-ended",
+        "cluster-living",
+        "team-ended",
+        "team-living",
+    ];
+    let volumes = pods.map(|pod| mounted(&lab, pod, &lab.options()));
+    for volume in &volumes {
+        wait_until_seen(&lab, volume);
+    }
+    let accessors = volumes.each_ref().map(|volume| Accessors::of(&lab, volume));
+    let _ = lab.agent.call("POST", "/v1/revocations/hold", "");
+    for ended in [&volumes[0], &volumes[2]] {
+        lab.kubelet.unmount(ended).assert_success();
+    }
+    lab.agent.kill();
+    fs::remove_file(lab.node.path("state/hold")).unwrap();
+    let mut own = json!(null);
+    lab.node.change_records(|record| {
+        own = record["origin"].clone();
+        // Renewals are due as soon as an agent looks.
+        record["ttl_ms"] = json!(3000);
+        let cluster = record["pod"]["name"]
+            .as_str()
+            .unwrap()
+            .starts_with("cluster");
+        let (field, other) = if cluster {
+            ("cluster_id", "11111111-2222-3333-4444-555555555555")
+        } else {
+            ("namespace", "team")
+        };
+        record["origin"][field] = other.into();
+    });
+    lab.agent.start();
+    lab.agent.wait_until_ready();
+    wait_for_log(&lab, "its token is of another Vault");
+    give_time(A_WHILE);
+    for call in [RENEW, REVOKE, LOOK_UP] {
+        assert_eq!(lab.proxy().count(call), 0, "{call}");
+    }
+    for both in &accessors {
+        both.assert_alive(&lab);
+    }
+    assert_eq!(owed(&lab), 2, "what is owed is shown");
+
+    lab.agent.kill();
+    lab.node
+        .change_records(|record| record["origin"] = own.clone());
+    lab.agent.start();
+    lab.agent.wait_until_ready();
+    for ended in [0, 2] {
+        accessors[ended].wait_until_revoked(&lab, SOON);
+    }
+    assert_all_live(&lab, &[&volumes[1], &volumes[3]]);
+}
+
+/// A driver that is slow, or whose connection broke: as long as it lives and its time to attach is
+/// not over, nothing is ended.
+#[test]
+fn a_driver_that_is_slow_to_attach() {
+    let lab = Lab::start();
+    let other = mounted(&lab, "other-0", &lab.options());
+    wait_until_seen(&lab, &other);
+    let ask = |pod: &str| {
+        let volume = lab.kubelet.volume(&Pod::new(pod), "vault");
+        fs::create_dir_all(&volume.directory).unwrap();
+        let [_, directory, options] = lab.kubelet.mount_arguments(&volume, &lab.options());
+        let options: serde_json::Value = serde_json::from_str(&options).unwrap();
+        let namespace = fs::metadata("/proc/thread-self/ns/mnt").unwrap().ino();
+        let request = json!({
+            "mount_dir": directory,
+            "options": options,
+            "left_ms": 2 * A_WHILE.as_millis(),
+            "mount_namespace": namespace,
+        });
+        (volume, request.to_string())
+    };
+    // This process is the driver: it lives on.
+    let hung_up = |pod: &str| {
+        let (volume, request) = ask(pod);
+        assert!(lab.agent.call("POST", "/v1/volumes", &request).is_success());
+        volume
+    };
+    let [attaches, never] = ["attaches-0", "never-0"].map(hung_up);
+    let (waits, request) = ask("waits-0");
+    let mut connection = UnixStream::connect(lab.agent.socket()).unwrap();
+    let head = format!(
+        "POST /v1/volumes HTTP/1.1\r\nHost: agent\r\nContent-Length: {}\r\n\r\n",
+        request.len()
+    );
+    connection.write_all((head + &request).as_bytes()).unwrap();
+    wait_for_state(&lab, &waits, "delivered");
+
+    give_time(A_WHILE);
+    for volume in [&attaches, &waits, &never] {
+        let state = &shown(&lab, volume).expect("a known volume")["state"];
+        assert_eq!(state, "delivered", "{}", volume.pod.name);
+    }
+    let of_the_never = Accessors::of(&lab, &never);
+    for volume in [&attaches, &waits] {
+        mount_by_hand(volume, &source_of(&lab, volume));
+        wait_for_state(&lab, volume, "attached");
+    }
+    of_the_never.wait_until_revoked(&lab, SOON);
+    assert_all_live(&lab, &[&attaches, &waits, &other]);
+    for volume in [&attaches, &waits] {
+        unmount_by_hand(volume);
+    }
+}
+
 #[test]
 fn a_mass_of_vanished_mounts() {
     let mut lab = Lab::builder().proxied().start();
@@ -428,6 +547,11 @@ fn a_hold_by_an_admin() {
             .is_success()
     );
     accessors.wait_until_revoked(&lab, SOON);
+    // And it stays released.
+    lab.agent.kill();
+    lab.agent.start();
+    lab.agent.wait_until_ready();
+    assert_eq!(concerns(&lab), "[]");
 }
 
 /// Two records of one directory, as an agent that died between two writes may leave them: the later
@@ -461,11 +585,7 @@ fn two_records_of_one_directory() {
             fs::copy(&path, &copy).unwrap();
             fs::write(&copy, twin.to_string()).unwrap();
             let owner = fs::metadata(&path).unwrap();
-            let (user, group) = {
-                use std::os::unix::fs::MetadataExt;
-                (owner.uid(), owner.gid())
-            };
-            std::os::unix::fs::chown(&copy, Some(user), Some(group)).unwrap();
+            std::os::unix::fs::chown(&copy, Some(owner.uid()), Some(owner.gid())).unwrap();
         }
         lab.agent.start();
         lab.agent.wait_until_ready();

@@ -1,9 +1,11 @@
 //! Tokens of living volumes live on, far beyond their TTL.
 
-use super::{Accessors, RENEW, age, mounted, plain, plain_role, shown, wait_for_log};
+use super::{
+    Accessors, RENEW, SOON, age, mounted, plain, plain_role, shown, wait_for_log, wait_until_seen,
+};
 use serde_json::json;
 use std::time::Duration;
-use vaulttmpfs_tests::{Lab, Role, eventually_within};
+use vaulttmpfs_tests::{Lab, Role, eventually_within, text};
 
 /// In seconds. A third of it is the time between renewals, so a busy machine may be late by half.
 const PERIOD: u64 = 8;
@@ -142,4 +144,57 @@ fn a_roles_shorter_period_ends_no_token() {
         (age(&lab, &accessor).expect("a living token") >= 36).then_some(())
     });
     assert!(!lab.agent.log().contains("explicit max TTL"));
+}
+
+/// Due together, as after an outage: the nearest expiry first, and no faster than the rate.
+#[test]
+fn after_an_outage_the_nearest_expiry_goes_first() {
+    const VOLUMES: u64 = 8;
+    let mut lab = Lab::builder()
+        .set("VAULTTMPFS_MAX_VAULT_RATE", "2:1")
+        .proxied()
+        .start();
+    for number in 0..VOLUMES {
+        let volume = mounted(&lab, &format!("web-{number}"), &lab.options());
+        wait_until_seen(&lab, &volume);
+    }
+    lab.agent.kill();
+    let mut expected = Vec::new();
+    lab.node.change_records(|record| {
+        let name = record["pod"]["name"].as_str().unwrap();
+        let number: u64 = name.trim_start_matches("web-").parse().unwrap();
+        // In no order of making, pods or ids.
+        let minutes = 10 + number * 5 % VOLUMES;
+        let created = record["created"].clone();
+        let later = |field: &str| created[field].as_u64().unwrap() + minutes * 60_000;
+        record["expires"] = json!({ "boottime": later("boottime"), "wall": later("wall") });
+        record["ttl_ms"] = json!(3);
+        expected.push((minutes, record["accessor"].as_str().unwrap().to_owned()));
+    });
+    expected.sort();
+    lab.agent.start();
+    eventually_within(SOON, "all renewals", || {
+        (lab.proxy().count(RENEW) == expected.len()).then_some(())
+    });
+    let renewed: Vec<String> = lab
+        .vault
+        .audit_log()
+        .iter()
+        .filter(|entry| {
+            entry["type"] == "request" && entry["request"]["path"] == "auth/token/renew-accessor"
+        })
+        .map(|entry| text(&entry["request"]["data"]["accessor"]))
+        .collect();
+    let expected: Vec<_> = expected.into_iter().map(|(_, accessor)| accessor).collect();
+    // Up to four are on their way at once, in any order.
+    for (place, accessor) in renewed.iter().enumerate() {
+        let due = expected.iter().position(|one| one == accessor).unwrap();
+        assert!(place.abs_diff(due) <= 1, "{due} was renewed as {place}");
+    }
+    let times = lab.proxy().times(RENEW);
+    let took = *times.last().unwrap() - times[0];
+    assert!(
+        took >= Duration::from_secs(3),
+        "8 at 2 a second in {took:?}"
+    );
 }

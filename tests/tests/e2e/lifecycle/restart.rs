@@ -4,7 +4,9 @@ use super::{Accessors, RENEW, REVOKE, SOON, age, give_time, mounted, shown, wait
 use serde_json::json;
 use std::thread;
 use std::time::Duration;
-use vaulttmpfs_tests::{Fault, Lab, Pod, Volume, eventually, eventually_within};
+use vaulttmpfs_tests::{
+    Fault, Lab, Pod, Volume, eventually, eventually_within, kill_at_call, text,
+};
 
 const CREATE: &str = "POST /v1/auth/token/create";
 
@@ -17,8 +19,9 @@ fn mounts_in_flight_are_finished_and_volumes_taken_up_again() {
     let before: Vec<Volume> = (0..5)
         .map(|number| mounted(&lab, &format!("before-{number}"), &lab.options()))
         .collect();
+    // Longer than an idle connection is given when the agent stops.
     lab.proxy()
-        .always(CREATE, Fault::Late(Duration::from_millis(700)));
+        .always(CREATE, Fault::Late(Duration::from_secs(4)));
     let flight: Vec<Volume> = (0..8)
         .map(|number| {
             lab.kubelet
@@ -119,6 +122,94 @@ fn a_token_whose_answer_found_no_agent_expires_by_itself() {
     Accessors::of(&lab, &volume).assert_alive(&lab);
     assert_eq!(lab.unwrap(&volume).read("secret/app").status, 200);
     assert_eq!(lab.proxy().count(REVOKE), 0);
+}
+
+/// The pod's living tokens that are not in the journal.
+fn strays(lab: &Lab, volume: &Volume) -> Vec<String> {
+    let root = lab.vault.root();
+    let mut tokens = root.accessors_of_pod(&volume.pod.uid);
+    let journal = lab.node.journal();
+    // One that was revoked meanwhile is in the journal no more, either.
+    tokens.retain(|one| !journal.contains(one) && root.lookup_accessor(one).is_some());
+    tokens
+}
+
+/// Kills the agent at every so-many-th system call of a mount, from the caller's connection to its
+/// end. Whatever has reached the driver is in the journal; the only token that nobody knows of is one
+/// whose answer the agent had not yet written down: nobody has it, and it expires unused.
+fn kill_at_every_step(stride: usize) {
+    const PERIOD: u64 = 30;
+    let mut lab = Lab::builder()
+        .applications(&json!({ "period": format!("{PERIOD}s") }))
+        .start();
+    // So that an absence means something.
+    let other = mounted(&lab, "other-0", &lab.options());
+    wait_until_seen(&lab, &other);
+    let mut unknown = Vec::new();
+    for step in 1.. {
+        let volume = lab
+            .kubelet
+            .volume(&Pod::new(&format!("web-{step}")), "vault");
+        let (kubelet, options) = (lab.kubelet.clone(), lab.options());
+        let killed = thread::scope(|scope| {
+            let mount = scope.spawn(|| kubelet.mount(&volume, &options));
+            let killed = kill_at_call(lab.agent.id(), step * stride, || mount.is_finished());
+            lab.agent.kill();
+            let reached_the_driver = lab
+                .node
+                .volumes()
+                .iter()
+                .any(|mount| mount.point == volume.directory);
+            assert!(
+                strays(&lab, &volume).is_empty() || !reached_the_driver,
+                "step {step}: a token was handed out and not written down"
+            );
+            lab.agent.start();
+            lab.agent.wait_until_ready();
+            mount.join().unwrap().assert_success();
+            killed
+        });
+        // By now Vault has done what it was asked for by the agent that died.
+        let nobodys = strays(&lab, &volume);
+        assert!(nobodys.len() <= 1, "step {step}: made more than once");
+        unknown.extend(nobodys);
+        let own = text(&volume.read_json("vault-token.json")["wrapped_accessor"]);
+        let others = |lab: &Lab| {
+            let mut living = lab.vault.root().accessors_of_pod(&volume.pod.uid);
+            living.retain(|accessor| !unknown.contains(accessor));
+            living
+        };
+        eventually_within(SOON, &format!("step {step}: its one token"), || {
+            (others(&lab) == [own.as_str()]).then_some(())
+        });
+        lab.kubelet.unmount(&volume).assert_success();
+        eventually_within(SOON, &format!("step {step}: no token"), || {
+            others(&lab).is_empty().then_some(())
+        });
+        if !killed {
+            println!("{step} steps, {} tokens that nobody knew", unknown.len());
+            break;
+        }
+    }
+    assert!(
+        stride > 1 || !unknown.is_empty(),
+        "the one window was not met"
+    );
+    eventually_within(Duration::from_secs(2 * PERIOD), "their expiry", || {
+        (lab.living() == 1).then_some(())
+    });
+    Accessors::of(&lab, &other).assert_alive(&lab);
+}
+
+#[test]
+fn an_agent_killed_at_many_steps_of_a_mount() {
+    kill_at_every_step(11);
+}
+
+#[test]
+#[ignore = "long"]
+fn an_agent_killed_at_every_step_of_a_mount() {
+    kill_at_every_step(1);
 }
 
 /// Killed at random while mounts go on one after the other: whatever Vault answered and the agent

@@ -254,6 +254,27 @@ fn after_a_driver_died_while_vault_was_asked() {
 }
 
 #[test]
+fn of_a_token_whose_directory_was_unmounted_while_vault_was_asked() {
+    let lab = Lab::builder().proxied().start();
+    lab.proxy()
+        .order(1, CREATE, Fault::Late(Duration::from_secs(3)));
+    let volume = lab.kubelet.volume(&Pod::new("web-0"), "vault");
+    let (kubelet, options) = (lab.kubelet.clone(), lab.options());
+    std::thread::scope(|scope| {
+        let mount = scope.spawn(|| kubelet.mount(&volume, &options));
+        eventually("the token", || (lab.living() == 1).then_some(()));
+        let path = format!("/v1/volumes?mount_dir={}", volume.directory.display());
+        assert!(lab.agent.call("DELETE", &path, "").is_success());
+        let outcome = mount.join().unwrap();
+        outcome.assert_failure(&["unmounted", "while Vault made the token"]);
+    });
+    assert_eq!(lab.node.volumes(), []);
+    eventually_within(SOON, "the end of its token", || {
+        (lab.living() == 0).then_some(())
+    });
+}
+
+#[test]
 fn of_the_earlier_token_when_a_directory_is_mounted_anew() {
     let lab = Lab::start();
     let volume = mounted(&lab, "web-0", &lab.options());

@@ -226,5 +226,8 @@ fn odd_answers_are_not_tried_without_end() {
             let tries = lab.proxy().count(call);
             assert!((1..20).contains(&tries), "{what}: {tries} times {call}");
         }
+        // Once for the look, once for the revocation.
+        let said = lab.agent.log().matches("failed and is tried again").count();
+        assert!(said <= 2, "{what}: said {said} times");
     }
 }
