@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 const OPENBAO_VERSION: &str = "2.7.2";
+const KUBELET_VERSION: &str = "1.20.2";
 
 /// The agent and admin's command, `vaulttmpfs`.
 pub(crate) fn agent() -> PathBuf {
@@ -16,17 +17,23 @@ pub(crate) fn driver() -> PathBuf {
 
 /// OpenBao: `OPENBAO`, or where `tests/run` keeps it.
 pub(crate) fn openbao() -> PathBuf {
-    let path = std::env::var_os("OPENBAO").map_or_else(cached_openbao, PathBuf::from);
+    fetched("OPENBAO", &format!("openbao-{OPENBAO_VERSION}/bao"))
+}
+
+/// A real kubelet: `KUBELET`, or where `tests/run` keeps it.
+pub(crate) fn kubelet() -> PathBuf {
+    fetched("KUBELET", &format!("kubelet-{KUBELET_VERSION}/kubelet"))
+}
+
+/// A program that this variable names, or else is in the cache.
+fn fetched(variable: &str, name: &str) -> PathBuf {
+    let path = std::env::var_os(variable).map_or_else(|| cache().join(name), PathBuf::from);
     assert!(
         path.is_file(),
-        "{} is missing: tests/run fetches it, or let OPENBAO name another",
+        "{} is missing: tests/run puts it there, or let {variable} name another",
         path.display()
     );
     path
-}
-
-fn cached_openbao() -> PathBuf {
-    cache().join(format!("openbao-{OPENBAO_VERSION}/bao"))
 }
 
 /// The root of a machine to boot: `MACHINE_ROOT`, or the one that `tests/run` made last.

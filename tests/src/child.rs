@@ -65,6 +65,11 @@ impl Child {
         self.process.try_wait().expect("waiting for a child")
     }
 
+    /// Waits for its end, as long as that takes.
+    pub fn wait(&mut self) -> ExitStatus {
+        self.process.wait().expect("waiting for a child")
+    }
+
     /// Sends a signal.
     pub fn signal(&self, signal: Signal) {
         let id = Pid::from_raw(self.id().cast_signed());

@@ -8,6 +8,9 @@ use serde_json::Value;
 use std::fs;
 use std::path::PathBuf;
 
+/// A name in Vault's certificate that is none of this machine's.
+const VAULT_NAME: &str = "vault.test";
+
 /// A running whole. When a test is over it looks for secrets where none may be.
 pub struct Lab {
     /// The agent.
@@ -29,6 +32,7 @@ pub struct LabBuilder {
     proxied: bool,
     agent_as_root: bool,
     supervised: bool,
+    vault_name: Option<&'static str>,
     storage: Storage,
     wait: Wait,
 }
@@ -56,6 +60,7 @@ impl Lab {
             proxied: false,
             agent_as_root: false,
             supervised: false,
+            vault_name: None,
             storage: Storage::Memory,
             wait: Wait::Ready,
         }
@@ -211,6 +216,13 @@ impl LabBuilder {
         self
     }
 
+    /// Agent and pods know Vault as `vault.test`, not by an address of this machine.
+    #[must_use]
+    pub fn vault_by_name(mut self) -> Self {
+        self.vault_name = Some(VAULT_NAME);
+        self
+    }
+
     /// The agent is not expected to get ready, only to serve.
     #[must_use]
     pub fn not_ready(mut self) -> Self {
@@ -237,6 +249,10 @@ impl LabBuilder {
         let address = proxy
             .as_ref()
             .map_or_else(|| vault.address().to_owned(), Proxy::address);
+        let address = self.vault_name.map_or(address.clone(), |name| {
+            node.name_this_machine(name);
+            address.replace("127.0.0.1", name)
+        });
         let token = vault.root().make_generator_token();
         let authority = vault.authority().certificate();
         let mut settings = base_settings(&node, &address);

@@ -81,6 +81,14 @@ impl Node {
         self.root.join(relative)
     }
 
+    /// Lets everybody on the node find this machine under another name.
+    pub fn name_this_machine(&self, name: &str) {
+        let hosts = self.path("hosts");
+        fs::write(&hosts, format!("127.0.0.1 localhost {name}\n")).expect("a file of names");
+        let (bind, none) = (MsFlags::MS_BIND, None::<&str>);
+        mount(Some(&hosts), "/etc/hosts", none, bind, none).expect("a bind mount");
+    }
+
     /// Writes a file that the agent may read.
     #[must_use]
     pub fn write_for_agent(&self, relative: &str, content: &str) -> PathBuf {
@@ -94,11 +102,18 @@ impl Node {
     /// Installs the driver as the kubelet finds it.
     #[must_use]
     pub fn install_driver(&self) -> PathBuf {
-        let directory = self.path("plugins").join(DRIVER_DIRECTORY);
-        fs::create_dir(&directory).expect("the driver's directory");
-        let installed = directory.join("vaulttmpfs");
+        let installed = self.driver();
+        let directory = installed.parent().expect("a directory");
+        fs::create_dir(directory).expect("the driver's directory");
         fs::copy(binaries::driver(), &installed).expect("a copy of the driver");
         installed
+    }
+
+    /// Where the installed driver is.
+    #[must_use]
+    pub fn driver(&self) -> PathBuf {
+        let directory = self.path("plugins").join(DRIVER_DIRECTORY);
+        directory.join("vaulttmpfs")
     }
 
     /// Where the agent's socket is.

@@ -1,25 +1,16 @@
 //! One connection of the proxy: blocking, a thread of its own, HTTP/1.1 as plain as it comes.
 
 use super::{Fault, Shared};
+use crate::http::{Request, read_request};
 use rustls::{ServerConnection, StreamOwned};
-use std::io::{self, BufRead, BufReader, Read, Write};
+use std::io::{self, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::sync::Arc;
 
 type Stream = BufReader<StreamOwned<ServerConnection, TcpStream>>;
 
-/// The longest head of a request that is read.
-const MAX_HEAD: u64 = 64 * 1024;
-
 /// Headers that belong to one hop.
 const HOP: [&str; 4] = ["host", "connection", "content-length", "transfer-encoding"];
-
-struct Request {
-    method: String,
-    path: String,
-    headers: Vec<(String, String)>,
-    body: Vec<u8>,
-}
 
 /// Serves until either side ends it.
 pub(super) fn serve(connection: TcpStream, shared: &Arc<Shared>) -> io::Result<()> {
@@ -101,7 +92,9 @@ fn forward(shared: &Shared, request: &Request) -> io::Result<Vec<u8>> {
         .method(request.method.as_str())
         .uri(format!("{}{}", shared.vault, request.path));
     for (name, value) in &request.headers {
-        upstream = upstream.header(name, value);
+        if !is_hop(name) {
+            upstream = upstream.header(name, value);
+        }
     }
     let answer = if request.body.is_empty() {
         shared
@@ -129,45 +122,6 @@ fn forward(shared: &Shared, request: &Request) -> io::Result<Vec<u8>> {
     bytes.extend(b"\r\n");
     bytes.extend(body);
     Ok(bytes)
-}
-
-/// The next request, or nothing when the client has ended the connection.
-fn read_request(stream: &mut Stream) -> io::Result<Option<Request>> {
-    let head = read_head(stream)?;
-    if head.is_empty() {
-        return Ok(None);
-    }
-    let mut headers = [httparse::EMPTY_HEADER; 64];
-    let mut parsed = httparse::Request::new(&mut headers);
-    parsed.parse(&head).map_err(io::Error::other)?;
-    let mut request = Request {
-        method: parsed.method.unwrap_or_default().to_owned(),
-        path: parsed.path.unwrap_or_default().to_owned(),
-        headers: Vec::new(),
-        body: Vec::new(),
-    };
-    for header in parsed.headers {
-        let value = String::from_utf8_lossy(header.value).into_owned();
-        if header.name.eq_ignore_ascii_case("content-length") {
-            request.body = vec![0; value.parse().map_err(io::Error::other)?];
-        }
-        if !is_hop(header.name) {
-            request.headers.push((header.name.to_owned(), value));
-        }
-    }
-    stream.read_exact(&mut request.body)?;
-    Ok(Some(request))
-}
-
-fn read_head(stream: &mut Stream) -> io::Result<Vec<u8>> {
-    let mut head = Vec::new();
-    let mut limited = stream.take(MAX_HEAD);
-    while !head.ends_with(b"\r\n\r\n") {
-        if limited.read_until(b'\n', &mut head)? == 0 {
-            return Ok(Vec::new());
-        }
-    }
-    Ok(head)
 }
 
 fn is_hop(header: &str) -> bool {

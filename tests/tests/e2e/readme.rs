@@ -1,11 +1,13 @@
 //! README.md's own commands, executed: whoever follows it gets what it says.
 
-use nix::mount::{MsFlags, mount};
 use serde_json::json;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use vaulttmpfs_tests::{Kubelet, Node, OpenBao, Options, Pod, eventually, outside_cargo, text};
+use vaulttmpfs_tests::{
+    Kubelet, Node, OpenBao, Options, Pod, eventually, outside_cargo, readme, readme_block as block,
+    source_tree, text,
+};
 
 /// Every block of commands in README.md, by the name in the comment before it. The tests below run
 /// each of them.
@@ -20,30 +22,6 @@ const BLOCKS: [&str; 9] = [
     "status",
     "unwrap",
 ];
-
-fn tree() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
-}
-
-fn readme() -> String {
-    fs::read_to_string(tree().join("README.md")).unwrap()
-}
-
-/// The blocks with this name, one after the other.
-fn block(name: &str) -> String {
-    let marker = format!("<!-- run: {name} -->\n");
-    let readme = readme();
-    let blocks: Vec<&str> = readme
-        .split(&marker)
-        .skip(1)
-        .map(|after| {
-            let (_, inner) = after.split_once('\n').expect("a fence");
-            inner.split_once("\n```").expect("the fence's end").0
-        })
-        .collect();
-    assert!(!blocks.is_empty(), "no block {name}");
-    blocks.join("\n")
-}
 
 /// Runs commands in a shell that stops at the first that fails.
 fn run(script: &str, change: impl FnOnce(&mut Command)) -> String {
@@ -81,7 +59,7 @@ fn every_block_of_commands_is_run_by_a_test() {
 fn the_commands_are_there_and_help() {
     for command in block("commands").lines() {
         let help = run(&format!("{command} --help"), |shell| {
-            shell.current_dir(tree());
+            shell.current_dir(source_tree());
         });
         assert!(help.contains(&format!("Usage: {command}")), "{help}");
     }
@@ -90,7 +68,7 @@ fn the_commands_are_there_and_help() {
 #[test]
 fn the_build_is_the_one_that_the_tests_use() {
     let scripts = ["tests/setup", "tests/measure"]
-        .map(|script| fs::read_to_string(tree().join(script)).unwrap())
+        .map(|script| fs::read_to_string(source_tree().join(script)).unwrap())
         .concat();
     for command in block("build").lines() {
         assert!(scripts.contains(command), "{command} is run nowhere");
@@ -101,7 +79,7 @@ fn the_build_is_the_one_that_the_tests_use() {
 #[ignore = "long"]
 fn the_build_builds() {
     run(&block("build"), |shell| {
-        outside_cargo(shell).current_dir(tree());
+        outside_cargo(shell).current_dir(source_tree());
     });
 }
 
@@ -117,10 +95,7 @@ impl Machine {
     fn new() -> Self {
         // First: what is started later lives in the node's namespace.
         let node = Node::new();
-        let hosts = node.path("hosts");
-        fs::write(&hosts, "127.0.0.1 localhost vault.test\n").unwrap();
-        let bind = MsFlags::MS_BIND;
-        mount(Some(&hosts), "/etc/hosts", None::<&str>, bind, None::<&str>).unwrap();
+        node.name_this_machine("vault.test");
         let mut vault = OpenBao::start();
         vault.root().make_secrets();
         let secret = json!({"password": "the secret of web"});

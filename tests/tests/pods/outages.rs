@@ -1,0 +1,94 @@
+//! Vault or the agent is away while pods start: the kubelet comes again by itself.
+
+use serde_json::json;
+use std::thread;
+use std::time::Duration;
+use vaulttmpfs_tests::{
+    Cluster, Lab, Numbers, PodManifest, RealPod, eventually_within, in_own_namespaces,
+};
+
+/// Pods that start while the agent is killed again and again.
+const PODS: usize = 30;
+
+/// How often it is.
+const KILLS: usize = 8;
+
+/// Long enough to be renewed in time on a busy machine.
+const PERIOD: &str = "45s";
+
+fn manifest(name: &str) -> PodManifest {
+    PodManifest::new(name).volume("secret", &[("vault/policies", "app")])
+}
+
+#[test]
+fn pods_start_when_the_outage_is_over() {
+    in_own_namespaces(|| {
+        // Of a token that Vault was making when the agent was killed nobody knows: it ends with its
+        // period.
+        let period = json!({ "period": PERIOD });
+        let lab = Lab::builder().vault_on_disk().applications(&period);
+        let mut cluster = Cluster::start_with(lab);
+        let without_vault = vault_is_down(&mut cluster);
+        let without_agent = agent_is_down(&mut cluster);
+        let pods = agent_is_killed_while_pods_start(&mut cluster);
+        let all: Vec<&RealPod> = pods
+            .iter()
+            .chain([&without_vault, &without_agent])
+            .collect();
+        cluster.end(&all);
+        assert_eq!(cluster.lab.living(), 0);
+    });
+}
+
+fn vault_is_down(cluster: &mut Cluster) -> RealPod {
+    cluster.lab.vault.stop();
+    let pod = cluster.create(&manifest("without-vault"));
+    cluster.wait_for_event(&pod, "cannot be reached");
+    assert!(!cluster.is_running(&pod));
+    cluster.lab.vault.start_again();
+    cluster.wait_until_running(&pod);
+    cluster.wait_for_volumes(&[&pod]);
+    pod
+}
+
+fn agent_is_down(cluster: &mut Cluster) -> RealPod {
+    cluster.lab.agent.stop();
+    let pod = cluster.create(&manifest("without-agent"));
+    cluster.wait_for_event(&pod, "no agent listens");
+    assert!(!cluster.is_running(&pod));
+    cluster.lab.agent.start();
+    cluster.wait_until_running(&pod);
+    cluster.wait_for_volumes(&[&pod]);
+    pod
+}
+
+fn agent_is_killed_while_pods_start(cluster: &mut Cluster) -> Vec<RealPod> {
+    let before = cluster.lab.living();
+    let seed = u64::from(std::process::id());
+    println!("seed {seed}");
+    let mut numbers = Numbers::from_seed(seed);
+    let names = (0..PODS).map(|number| format!("web-{number}"));
+    let pods: Vec<RealPod> = names.map(|name| cluster.create(&manifest(&name))).collect();
+    for kill in 0..KILLS {
+        // Evenly over the pods' progress, so that there is always something in flight.
+        let progress = PODS * kill / KILLS;
+        eventually_within(Duration::from_secs(100), "pods to start", || {
+            let mounted = pods.iter().filter(|pod| !cluster.mounts_of(pod).is_empty());
+            (mounted.count() >= progress).then_some(())
+        });
+        thread::sleep(Duration::from_millis(numbers.below(50)));
+        if kill % 3 == 2 {
+            cluster.lab.agent.stop();
+        } else {
+            cluster.lab.agent.kill();
+        }
+        thread::sleep(Duration::from_millis(numbers.below(300)));
+        cluster.lab.agent.start();
+    }
+    for pod in &pods {
+        cluster.wait_until_running(pod);
+    }
+    cluster.wait_for_volumes(&Vec::from_iter(&pods));
+    assert_eq!(cluster.lab.living(), before + PODS, "tokens left over");
+    pods
+}
