@@ -11,6 +11,8 @@ pub enum Exit {
     Failed,
     /// There is no agent to ask.
     NotRunning,
+    /// Something was left as it is, on purpose.
+    LeftAlone,
     /// Wrong arguments, or bad settings.
     Usage,
     /// Something is in use that this process needs for itself, or cannot be used.
@@ -23,6 +25,7 @@ impl Termination for Exit {
             Self::Done => 0,
             Self::Failed => 1,
             Self::NotRunning => 2,
+            Self::LeftAlone => 3,
             Self::Usage => 64,
             Self::Unavailable => 69,
         })

@@ -5,18 +5,24 @@
 //! [`mod@systemd`] are leaves.
 
 pub mod adopt;
+pub mod atomic_file;
 pub mod clock;
 pub mod commands;
 pub mod config;
 pub mod descriptor;
+pub mod driver;
 pub mod duration;
 pub mod exit;
 pub mod failure;
 pub mod files;
 pub mod guard;
+pub mod kubelet;
 pub mod logging;
+pub mod migrate;
 pub mod mount;
+pub mod mount_table;
 pub mod options;
+pub mod plain_file;
 pub mod server;
 pub mod systemd;
 pub mod timer;

@@ -46,6 +46,21 @@ enum Command {
     ///
     /// For the case that its state directory was lost. Exit status: 0 when all were taken up.
     Adopt,
+    /// Put the driver where the kubelet looks for it (root).
+    ///
+    /// By one rename: a kubelet that runs sees the old driver or the new one. A driver of this name that is not ours is replaced
+    /// only by force. The directories are kept in /etc/vaulttmpfs/driver-dirs. Exit status: 0 all is as asked for, 1 something failed,
+    /// 3 something was left alone on purpose, and what to do.
+    InstallDriver(commands::install_driver::InstallDriver),
+    /// Make the agent's file of settings from the kubelet's environment, where the first plugin had its own (root).
+    ///
+    /// Looks at VAULT_*, BAO_* and VAULTTMPFS_* of the kubelets that run and of kubelet.service. Prints what the file would be; secrets
+    /// are neither printed nor written. Exit status: 0 all was taken over, 1 something is wrong, and what.
+    Migrate {
+        /// Write it; the old file is kept beside it.
+        #[arg(long)]
+        write: bool,
+    },
 }
 
 const AFTER_HELP: &str = "The kubelet runs the driver, not this program; see README.md for both.";
@@ -73,5 +88,7 @@ fn main() -> Exit {
         } => commands::reload::run(settings_from_environment),
         Command::Revocations(wish) => commands::revocations::run(wish),
         Command::Adopt => commands::adopt::run(),
+        Command::Migrate { write } => commands::migrate::run(write),
+        Command::InstallDriver(wish) => commands::install_driver::run(&wish),
     }
 }

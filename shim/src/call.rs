@@ -19,7 +19,12 @@ The FlexVolume driver cloudwatt/vaulttmpfs. The kubelet calls it, a person hardl
 Every call answers with one line of JSON and exit code 0. VAULTTMPFS_SOCKET names another socket
 than /run/vaulttmpfs/agent.sock. What the agent does: `vaulttmpfs status`, `vaulttmpfs volumes`.";
 
-const VERSION: &str = concat!("vaulttmpfs-shim ", env!("CARGO_PKG_VERSION"));
+/// Also the mark by which a file is known to be this driver: see `vaulttmpfs_api::DRIVER_MARK`.
+const VERSION: &str = concat!(
+    "vaulttmpfs-shim ",
+    env!("CARGO_PKG_VERSION"),
+    " (FlexVolume driver cloudwatt/vaulttmpfs)"
+);
 
 /// The longest path of a Unix socket: `sockaddr_un` has 108 bytes, one of them for the NUL.
 const MAX_SOCKET_PATH: usize = 107;
@@ -256,6 +261,13 @@ mod tests {
                 (got, _) => panic!("{named:?}: {got:?}"),
             }
         }
+    }
+
+    #[test]
+    fn the_version_is_the_drivers_mark() {
+        let version = VERSION.strip_prefix(vaulttmpfs_api::DRIVER_MARK).unwrap();
+        let version = version.strip_suffix(vaulttmpfs_api::DRIVER_MARK_END);
+        assert_eq!(version, Some(env!("CARGO_PKG_VERSION")));
     }
 
     #[test]

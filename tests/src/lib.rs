@@ -56,5 +56,5 @@ pub use readme::{readme, readme_block, source_tree};
 pub use secrets::Secrets;
 pub use socket::Answer;
 pub use systemd::{Manager, with_passed};
-pub use trace::{Moment, kill_at, kill_at_call};
+pub use trace::{Moment, kill_at, kill_at_call, kill_at_change};
 pub use vault::{GENERATOR_POLICY, Reply, Role, Vault, text};

@@ -89,6 +89,19 @@ impl Node {
         mount(Some(&hosts), "/etc/hosts", none, bind, none).expect("a bind mount");
     }
 
+    /// Gives the node a directory of the machine's as its own: what is changed in it, only the node sees.
+    pub fn own(&self, directory: &str) {
+        let layers = self.path("own").join(directory.replace('/', "-"));
+        let (upper, work) = (layers.join("upper"), layers.join("work"));
+        for layer in [&upper, &work] {
+            fs::create_dir_all(layer).expect("a layer");
+        }
+        let (upper, work) = (upper.display(), work.display());
+        let options = format!("lowerdir={directory},upperdir={upper},workdir={work}");
+        let (kind, flags) = (Some("overlay"), MsFlags::empty());
+        mount(Some("own"), directory, kind, flags, Some(&*options)).expect("an overlay");
+    }
+
     /// Writes a file that the agent may read.
     #[must_use]
     pub fn write_for_agent(&self, relative: &str, content: &str) -> PathBuf {

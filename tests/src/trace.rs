@@ -1,6 +1,7 @@
 //! Killing a process at one exact moment, which no clock hits: the driver just before, or just after,
-//! it attaches its volume; the agent at any of its system calls.
+//! it attaches its volume; the agent at any of its system calls; a command at each that may change something.
 
+use nix::libc;
 use nix::sys::ptrace;
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
@@ -15,6 +16,21 @@ use crate::eventually;
 /// `move_mount`, which has this number on every architecture that is younger than Linux 2.6.
 const MOVE_MOUNT: &str = "429";
 
+/// Calls that change nothing for whoever comes later: to be killed there is to be killed at the next one.
+/// A file that was made by opening it is found at the next one, too.
+const LOOKING: [libc::c_long; 10] = [
+    libc::SYS_brk,
+    libc::SYS_close,
+    libc::SYS_fcntl,
+    libc::SYS_getdents64,
+    libc::SYS_lseek,
+    libc::SYS_mmap,
+    libc::SYS_munmap,
+    libc::SYS_openat,
+    libc::SYS_read,
+    libc::SYS_statx,
+];
+
 /// Where the driver dies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Moment {
@@ -26,37 +42,68 @@ pub enum Moment {
 
 /// Runs the command, and kills it (-9) at this moment. Fails the test when it never comes there.
 pub fn kill_at(command: &Command, moment: Moment) {
+    let killed = kill_when(command, |pid, inside| {
+        call(pid) == MOVE_MOUNT && inside == (moment == Moment::BeforeAttach)
+    });
+    assert!(killed, "the driver ended and has attached nothing");
+}
+
+/// Runs a command of the admin's, and kills it (-9) just before a call of the kernel that may change
+/// something: the one with this number since it has taken hold of a place. Whether it came so far.
+pub fn kill_at_change(command: &Command, number: usize) -> bool {
+    let (mut holds, mut seen) = (false, 0);
+    kill_when(command, |pid, inside| {
+        let call: libc::c_long = call(pid).parse().unwrap_or(-1);
+        holds = holds || call == libc::SYS_flock;
+        if !inside || !holds || LOOKING.contains(&call) {
+            return false;
+        }
+        seen += 1;
+        seen > number
+    })
+}
+
+/// Runs the command, and kills it as soon as a stop at a call of the kernel (true: on the way into it)
+/// is the one. False when it ends before; then it must have done well.
+fn kill_when(command: &Command, mut is_it: impl FnMut(Pid, bool) -> bool) -> bool {
     let mut stopped = stopped_first(command);
-    let mut process = stopped.spawn().expect("the driver starts");
+    let mut process = stopped.spawn().expect("the program starts");
     let pid = Pid::from_raw(process.id().cast_signed());
-    eventually("the driver to stop itself", || {
+    eventually("the program to stop itself", || {
         let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
         let (_, state) = stat.rsplit_once(") ")?;
         state.starts_with('T').then_some(())
     });
     let options = ptrace::Options::PTRACE_O_TRACESYSGOOD | ptrace::Options::PTRACE_O_EXITKILL;
-    ptrace::seize(pid, options).expect("tracing the driver");
-    kill(pid, Signal::SIGCONT).expect("letting the driver go on");
+    ptrace::seize(pid, options).expect("tracing the program");
+    kill(pid, Signal::SIGCONT).expect("letting the program go on");
     let mut inside = false;
-    loop {
-        let pass_on = match waitpid(pid, Some(WaitPidFlag::__WALL)).expect("the traced driver") {
+    let killed = loop {
+        let pass_on = match waitpid(pid, Some(WaitPidFlag::__WALL)).expect("the traced program") {
             WaitStatus::PtraceSyscall(_) => {
                 inside = !inside;
-                if is_move_mount(pid) && inside == (moment == Moment::BeforeAttach) {
-                    break;
+                if is_it(pid, inside) {
+                    kill(pid, Signal::SIGKILL).expect("killing the program");
+                    break true;
                 }
                 None
             }
             WaitStatus::Stopped(_, signal) if signal != Signal::SIGCONT => Some(signal),
-            WaitStatus::Exited(..) | WaitStatus::Signaled(..) => {
-                panic!("the driver ended and has attached nothing")
+            ended @ (WaitStatus::Exited(..) | WaitStatus::Signaled(..)) => {
+                assert_eq!(
+                    ended,
+                    WaitStatus::Exited(pid, 0),
+                    "{command:?} failed by itself"
+                );
+                break false;
             }
             _ => None,
         };
-        ptrace::syscall(pid, pass_on).expect("letting the driver go on");
-    }
-    kill(pid, Signal::SIGKILL).expect("killing the driver");
-    process.wait().expect("the end of the driver");
+        ptrace::syscall(pid, pass_on).expect("letting the program go on");
+    };
+    // One that has ended by itself was waited for above.
+    let _ = process.wait();
+    killed
 }
 
 /// Kills (-9) a running child when its first thread begins or ends a system call for the `count`th
@@ -111,7 +158,8 @@ fn stopped_first(command: &Command) -> Command {
     stopped
 }
 
-fn is_move_mount(pid: Pid) -> bool {
+/// The number of the call at which it is stopped.
+fn call(pid: Pid) -> String {
     let call = fs::read_to_string(format!("/proc/{pid}/syscall")).unwrap_or_default();
-    call.split(' ').next() == Some(MOVE_MOUNT)
+    call.split(' ').next().unwrap_or_default().to_owned()
 }

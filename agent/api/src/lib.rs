@@ -42,6 +42,13 @@ pub const MAX_ANSWER: usize = 1024 * 1024;
 /// the one sign by which agent and shim know a mount of ours.
 pub const SOURCE_PREFIX: &str = "vaulttmpfs:";
 
+/// A driver's program is one of ours when it holds this, its version and [`DRIVER_MARK_END`]: what it
+/// says to `--version`.
+pub const DRIVER_MARK: &str = "vaulttmpfs-shim ";
+
+/// What follows the version.
+pub const DRIVER_MARK_END: &str = " (FlexVolume driver cloudwatt/vaulttmpfs)";
+
 /// The path of the volumes: `POST`, `DELETE` and `GET`.
 pub const VOLUMES_PATH: &str = "/v1/volumes";
 

@@ -4,14 +4,12 @@
 
 use super::{client, complain, say};
 use crate::exit::Exit;
+use crate::{mount_table, plain_file};
 use hyper::Method;
-use nix::fcntl::OFlag;
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use std::collections::{BTreeMap, HashSet};
-use std::fs::{self, File, OpenOptions};
-use std::io::Read;
-use std::os::unix::fs::OpenOptionsExt;
+use std::fs;
 use std::path::{Path, PathBuf};
 use vaulttmpfs_api::{MountDir, VOLUMES_PATH, VolumeId};
 use zeroize::Zeroizing;
@@ -64,53 +62,11 @@ fn strangers() -> Result<BTreeMap<VolumeId, Vec<PathBuf>>, String> {
     let list: List =
         serde_json::from_slice(&list).map_err(|_| "the agent's list is not one".to_owned())?;
     let known: HashSet<VolumeId> = list.volumes.iter().map(|volume| volume.id).collect();
-    let table = fs::read("/proc/self/mountinfo")
+    let table = fs::read(mount_table::OWN)
         .map_err(|error| format!("the mount table cannot be read: {error}"))?;
-    let mut mounted = mounted(&String::from_utf8_lossy(&table));
+    let mut mounted = mount_table::volumes(&String::from_utf8_lossy(&table));
     mounted.retain(|id, _| !known.contains(id));
     Ok(mounted)
-}
-
-/// A line is `ID PARENT DEV ROOT DIRECTORY OPTIONS [TAGS…] - TYPE SOURCE SUPER-OPTIONS` (proc(5)).
-fn mounted(mountinfo: &str) -> BTreeMap<VolumeId, Vec<PathBuf>> {
-    let mut volumes: BTreeMap<VolumeId, Vec<PathBuf>> = BTreeMap::new();
-    for line in mountinfo.lines() {
-        if let Some((id, point)) = volume(line) {
-            volumes.entry(id).or_default().push(point);
-        }
-    }
-    volumes
-}
-
-fn volume(line: &str) -> Option<(VolumeId, PathBuf)> {
-    let (mount, filesystem) = line.split_once(" - ")?;
-    let mut fields = filesystem.split(' ');
-    let (Some("tmpfs"), Some(source)) = (fields.next(), fields.next()) else {
-        return None;
-    };
-    let mut fields = mount.split(' ').skip(3);
-    let (Some("/"), Some(point)) = (fields.next(), fields.next()) else {
-        // A part of a volume, bound elsewhere.
-        return None;
-    };
-    Some((VolumeId::from_source(source)?, unescape(point).into()))
-}
-
-/// The kernel writes blank, tab, newline and backslash as a backslash and three octal digits.
-fn unescape(field: &str) -> String {
-    let mut parts = field.split('\\');
-    let mut text = parts.next().unwrap_or_default().to_owned();
-    for part in parts {
-        let code = part.get(..3).and_then(|it| u8::from_str_radix(it, 8).ok());
-        match code {
-            Some(byte) => {
-                text.push(char::from(byte));
-                text.push_str(&part[3..]);
-            }
-            None => text.push_str(part),
-        }
-    }
-    text
 }
 
 /// Hands one volume over, by the first of its accessors that the agent takes.
@@ -159,13 +115,8 @@ fn accessor(path: &Path) -> Option<SecretString> {
     struct Auth {
         accessor: Option<SecretString>,
     }
-    let mut text = Zeroizing::new(Vec::new());
-    let read = regular_file(path)?
-        .take(MAX_FILE + 1)
-        .read_to_end(&mut text);
-    if read.is_err() || text.len() as u64 > MAX_FILE {
-        return None;
-    }
+    // A pod may write into its volume: no link is followed, and no pipe waited for.
+    let text = plain_file::read(path, MAX_FILE).ok()?;
     let token: Token = serde_json::from_slice(&text).ok()?;
     token
         .wrapped_accessor
@@ -173,35 +124,9 @@ fn accessor(path: &Path) -> Option<SecretString> {
         .filter(|accessor| !accessor.expose_secret().is_empty())
 }
 
-/// A pod may write into its volume: no link is followed, and no pipe waited for.
-fn regular_file(path: &Path) -> Option<File> {
-    let flags = OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK;
-    let file = OpenOptions::new()
-        .read(true)
-        .custom_flags(flags.bits())
-        .open(path)
-        .ok()?;
-    file.metadata().ok()?.is_file().then_some(file)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    const ID: &str = "0123456789abcdef0123456789abcdef";
-
-    #[test]
-    fn whole_volumes_of_ours_are_found() {
-        let table = format!(
-            "30 20 0:5 / /k/a\\040b rw shared:1 - tmpfs vaulttmpfs:{ID} rw\n\
-             31 20 0:5 /part /elsewhere rw - tmpfs vaulttmpfs:{ID} rw\n\
-             32 20 0:6 / /k/c rw - ext4 vaulttmpfs:{ID} rw\n\
-             33 20 0:7 / /k/d rw - tmpfs tmpfs rw\n"
-        );
-        let expected = BTreeMap::from([(ID.parse().unwrap(), vec![PathBuf::from("/k/a b")])]);
-        assert_eq!(mounted(&table), expected);
-        assert_eq!(unescape("a\\134b\\9"), "a\\b9");
-    }
 
     #[test]
     fn accessors_are_found_in_plain_files_alone() {

@@ -3,6 +3,8 @@
 pub mod adopt;
 pub mod agent;
 pub mod client;
+pub mod install_driver;
+pub mod migrate;
 pub mod reload;
 pub mod revocations;
 pub mod status;

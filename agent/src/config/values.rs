@@ -12,6 +12,9 @@ use url::Host;
 /// The longest name that ends up in Vault's request header or a token's metadata, in characters.
 const LONGEST_NAME: usize = 256;
 
+/// The longest path that can be opened, in bytes: Linux' `PATH_MAX` without its NUL.
+const LONGEST_PATH: usize = 4095;
+
 /// A shorter attempt than this reaches no Vault.
 const SHORTEST_TIMEOUT: Duration = Duration::from_millis(100);
 
@@ -38,7 +41,7 @@ pub(super) fn pod_address(text: &str) -> Parsed<Address> {
 }
 
 pub(super) fn path(text: &str) -> Parsed<PathBuf> {
-    if !text.starts_with('/') || text.contains('\0') {
+    if !text.starts_with('/') || text.contains('\0') || text.len() > LONGEST_PATH {
         return Err("an absolute path".to_owned());
     }
     Ok(PathBuf::from(text))

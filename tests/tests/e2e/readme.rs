@@ -95,6 +95,9 @@ impl Machine {
     fn new() -> Self {
         // First: what is started later lives in the node's namespace.
         let node = Node::new();
+        for directory in ["/etc", "/usr/libexec"] {
+            node.own(directory);
+        }
         node.name_this_machine("vault.test");
         let mut vault = OpenBao::start();
         vault.root().make_secrets();
@@ -109,10 +112,9 @@ impl Machine {
         std::os::unix::fs::symlink(program, node.path("bin/vault")).unwrap();
         let authority = vault.authority().certificate();
         fs::write(node.path("etc/vault-ca.crt"), authority).unwrap();
-        let plugins = "libexec/kubelet-plugins/volume/exec";
-        fs::create_dir_all(node.path(plugins)).unwrap();
-        let driver = format!("{plugins}/cloudwatt~vaulttmpfs/vaulttmpfs");
-        let kubelet = Kubelet::new(&node.path(&driver), &node.path("kubelet"), &node.socket());
+        let driver =
+            "/usr/libexec/kubernetes/kubelet-plugins/volume/exec/cloudwatt~vaulttmpfs/vaulttmpfs";
+        let kubelet = Kubelet::new(Path::new(driver), &node.path("kubelet"), &node.socket());
         Self {
             kubelet,
             node,
@@ -138,7 +140,6 @@ impl Machine {
         block(name)
             .replace("https://vault.example.com:8200", &self.address())
             .replace("/etc/kubernetes", &self.path("etc"))
-            .replace("/usr/libexec/kubernetes", &self.path("libexec"))
             .replace("/run/vaulttmpfs/agent.sock", &self.path("run/agent.sock"))
             .replace("target/release", profile.to_str().unwrap())
             .replace("target/driver", &format!("{}/driver", target.display()))
