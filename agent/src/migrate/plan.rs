@@ -3,8 +3,8 @@
 use super::env_file;
 use super::sources::{Setting, Sources};
 use crate::config::variables::{
-    CA_DIRECTORY, CA_FILE, CLIENT_CERTIFICATE, CLIENT_KEY, GENERATOR_TOKEN_PATH, POD_CACERT,
-    SYSTEMD_STATE_DIR,
+    CA_DIRECTORY, CA_FILE, CLIENT_CERTIFICATE, CLIENT_KEY, CLIENT_KEY_CREDENTIAL,
+    GENERATOR_TOKEN_CREDENTIAL, GENERATOR_TOKEN_PATH, POD_CACERT, SYSTEMD_STATE_DIR,
 };
 use crate::config::{self, Environment, VARIABLES};
 use std::collections::BTreeMap;
@@ -181,24 +181,14 @@ fn no_effect(setting: &Setting) -> Option<String> {
     if setting.value.is_empty() {
         return Some("empty, which is as good as not set: left out".to_owned());
     }
-    if GENERATOR_TOKEN_PATH.names.contains(&name) {
-        let path = setting.value.to_string_lossy();
-        return Some(if path == GENERATOR_TOKEN_PATH.default {
-            "the usual place, where systemd finds it for the agent: left out".to_owned()
-        } else {
-            format!(
-                "another place than {}: have systemd hand it over, with `systemctl edit vaulttmpfs-agent.service`, \
-                 [Service], LoadCredential= and LoadCredential=generator-token:FILE",
-                GENERATOR_TOKEN_PATH.default
-            )
-        });
+    if GENERATOR_TOKEN_PATH.names.contains(&name) && setting.value == GENERATOR_TOKEN_PATH.default {
+        return Some("the usual place, where systemd finds it for the agent: left out".to_owned());
     }
     if CLIENT_KEY.names.contains(&name) {
-        return Some(
-            "the agent's user should not read it: have systemd hand it over, with `systemctl edit \
-             vaulttmpfs-agent.service`, [Service], LoadCredential=client-key:FILE"
-                .to_owned(),
-        );
+        return Some(format!(
+            "the agent's user should not read it: {}",
+            drop_in(CLIENT_KEY_CREDENTIAL)
+        ));
     }
     let known = VARIABLES
         .iter()
@@ -228,9 +218,20 @@ fn is_token(value: &str) -> bool {
         || ["s.", "b.", "r."].into_iter().any(old)
 }
 
-/// A file of certificates that root alone may read is of no use to the agent's user.
+/// What has systemd hand a file over that is not for the agent's user to read.
+fn drop_in(credential: &str) -> String {
+    format!(
+        "have systemd hand it over, with `systemctl edit vaulttmpfs-agent.service`: [Service], LoadCredential={credential}:FILE"
+    )
+}
+
+/// What is still to be done about a file that the agent's user may not read.
 fn unreadable(setting: &Setting) -> Option<String> {
     let name = setting.name.as_str();
+    if GENERATOR_TOKEN_PATH.names.contains(&name) {
+        let drop_in = drop_in(GENERATOR_TOKEN_CREDENTIAL);
+        return Some(format!("{name} is another than the usual one: {drop_in}"));
+    }
     [CA_FILE, CA_DIRECTORY, CLIENT_CERTIFICATE, POD_CACERT]
         .iter()
         .any(|it| it.names.contains(&name))
@@ -322,7 +323,11 @@ mod tests {
             .lines()
             .filter(|line| !line.starts_with('#') && !line.is_empty())
             .collect();
-        assert_eq!(set, ["VAULT_ADDR=https://vault.test:8200"], "{}", plan.text);
+        let expected = [
+            "VAULT_ADDR=https://vault.test:8200",
+            "VAULTTMPFS_GENERATOR_TOKEN_PATH=/root/token",
+        ];
+        assert_eq!(set, expected, "{}", plan.text);
         for part in [
             "VAULT_TOKEN in kubelet: a secret",
             "VAULT_HTTP_PROXY in kubelet: of no effect",
