@@ -4,6 +4,7 @@ use crate::child::RunAs;
 use crate::{Authority, Child, Secrets, Vault, binaries, eventually, text};
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::net::TcpListener;
 use tempfile::TempDir;
@@ -173,6 +174,31 @@ impl OpenBao {
         entries
             .collect::<Result<_, _>>()
             .expect("the audit log's entries")
+    }
+
+    /// How many requests there were whose path has this in it.
+    #[must_use]
+    pub fn count(&self, path: &str) -> usize {
+        self.requests(path).len()
+    }
+
+    /// By how many connections requests came whose path has this in it.
+    #[must_use]
+    pub fn connections_of(&self, path: &str) -> usize {
+        let requests = self.requests(path);
+        let ports = requests
+            .iter()
+            .map(|entry| entry["request"]["remote_port"].as_u64());
+        ports.collect::<Option<BTreeSet<_>>>().expect("ports").len()
+    }
+
+    fn requests(&self, path: &str) -> Vec<Value> {
+        let mut entries = self.audit_log();
+        entries.retain(|entry| {
+            entry["type"] == "request"
+                && (entry["request"]["path"].as_str()).is_some_and(|its| its.contains(path))
+        });
+        entries
     }
 
     /// Every token and accessor that it ever gave or was given.

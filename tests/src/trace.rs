@@ -8,7 +8,7 @@ use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 use std::ffi::OsStr;
 use std::fs;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use crate::eventually;
@@ -66,14 +66,7 @@ pub fn kill_at_change(command: &Command, number: usize) -> bool {
 /// Runs the command, and kills it as soon as a stop at a call of the kernel (true: on the way into it)
 /// is the one. False when it ends before; then it must have done well.
 fn kill_when(command: &Command, mut is_it: impl FnMut(Pid, bool) -> bool) -> bool {
-    let mut stopped = stopped_first(command);
-    let mut process = stopped.spawn().expect("the program starts");
-    let pid = Pid::from_raw(process.id().cast_signed());
-    eventually("the program to stop itself", || {
-        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-        let (_, state) = stat.rsplit_once(") ")?;
-        state.starts_with('T').then_some(())
-    });
+    let (mut process, pid) = stopped(command, Stdio::null());
     let options = ptrace::Options::PTRACE_O_TRACESYSGOOD | ptrace::Options::PTRACE_O_EXITKILL;
     ptrace::seize(pid, options).expect("tracing the program");
     kill(pid, Signal::SIGCONT).expect("letting the program go on");
@@ -139,23 +132,30 @@ pub fn kill_at_call(process: u32, count: usize, over: impl Fn() -> bool) -> bool
     true
 }
 
-/// The same command behind a shell that stops itself first, so that it can be traced from its first
+/// The same command behind a shell that has stopped itself, so that it can be traced from its first
 /// instruction on.
-fn stopped_first(command: &Command) -> Command {
-    let mut stopped = Command::new("/bin/sh");
-    stopped
+pub(crate) fn stopped(command: &Command, output: Stdio) -> (Child, Pid) {
+    let mut shell = Command::new("/bin/sh");
+    shell
         .args(["-c", "kill -STOP $$; exec \"$@\"", "sh"])
         .arg(command.get_program())
         .args(command.get_args())
         .env_clear()
         .current_dir("/")
         .stdin(Stdio::null())
-        .stdout(Stdio::null())
+        .stdout(output)
         .stderr(Stdio::null());
     for (name, value) in command.get_envs() {
-        stopped.env(name, value.unwrap_or(OsStr::new("")));
+        shell.env(name, value.unwrap_or(OsStr::new("")));
     }
-    stopped
+    let process = shell.spawn().expect("the shell starts");
+    let pid = Pid::from_raw(process.id().cast_signed());
+    eventually("the shell to stop itself", || {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        let (_, state) = stat.rsplit_once(") ")?;
+        state.starts_with('T').then_some(())
+    });
+    (process, pid)
 }
 
 /// The number of the call at which it is stopped.

@@ -1,9 +1,8 @@
 //! The keeper: makes the session, keeps the generator token alive, takes another one.
 
 use super::calls::{Generator, Health};
-use super::client;
 use super::error::{VaultError, Verdict};
-use super::lease::Lease;
+use super::lease::{Lease, jittered};
 use super::session::{Known, Live, PAUSES, Reload, Session, Standing, lock};
 use super::token_file::{self, Watch};
 use super::transport::Transport;
@@ -17,8 +16,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::sync::mpsc;
 
-/// How long a connection stays unused before the keeper uses it: below the idle timeout of common
-/// servers and load balancers for Vault (300 s and more), and seldom enough to cost nothing.
+/// How long a connection stays unused at most before the keeper uses it: below the idle timeout of
+/// common servers and load balancers for Vault (300 s and more), and seldom enough to cost nothing.
 const KEEP_WARM: Duration = Duration::from_secs(240);
 
 /// A caller in need shortens the keeper's pause to this at most.
@@ -159,7 +158,7 @@ impl Session {
     }
 
     async fn try_token(&self, token: SecretString) -> Result<Live, Failure> {
-        let transport = client::build(&self.vault)
+        let transport = Transport::new(&self.vault)
             .map_err(|problem| Failure::new(Reason::BadSettings, problem))?;
         let health = self.healthy(&transport).await?;
         let mut live = Live {
@@ -175,10 +174,7 @@ impl Session {
             Err(error) => return Err(self.not_looked_up(&live, &error).await),
         };
         self.refuse_root(&live.generator)?;
-        let mut random = [0];
-        // Without a random byte the token is renewed all the same, only together with others.
-        let _ = getrandom::fill(&mut random);
-        *lock(&live.lease) = Lease::of(&live.generator, clock::boottime_ms(), random[0]);
+        *lock(&live.lease) = Lease::of(&live.generator, clock::boottime_ms(), random());
         Ok(live)
     }
 
@@ -283,7 +279,7 @@ impl Session {
             }
         };
         tokio::select! {
-            () = tokio::time::sleep(KEEP_WARM) => Wake::Warm,
+            () = tokio::time::sleep(keep_warm(random())) => Wake::Warm,
             () = self.doubted.notified() => Wake::Doubt,
             () = renewal => Wake::Renewal,
             Some(reload) = reloads.recv() => Wake::Reload(reload),
@@ -449,6 +445,20 @@ impl Session {
             tracing::info!("the generator token's new file is in use");
         }
     }
+}
+
+/// How long the keeper waits before it uses the connection: three quarters to all of the longest
+/// time, so that nodes that started together do not call together for ever.
+#[must_use]
+pub fn keep_warm(random: u8) -> Duration {
+    Duration::from_millis(jittered(clock::millis(KEEP_WARM), random))
+}
+
+fn random() -> u8 {
+    let mut random = [0];
+    // Without one everything is done all the same, only together with others.
+    let _ = getrandom::fill(&mut random);
+    random[0]
 }
 
 fn same(one: &SecretString, other: &SecretString) -> bool {

@@ -12,13 +12,13 @@ const SHORTEST_RETRY: Duration = Duration::from_millis(200);
 
 /// The generator token's life. Moments are milliseconds on `CLOCK_BOOTTIME`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Lease {
+pub struct Lease {
     /// When the token ends; nothing where it never does.
-    pub(super) expires: Option<u64>,
+    pub expires: Option<u64>,
     /// When it is renewed next; nothing where it cannot be.
-    pub(super) due: Option<u64>,
+    pub due: Option<u64>,
     /// Why the last renewal failed.
-    pub(super) trouble: Option<String>,
+    pub trouble: Option<String>,
     period: Duration,
     failures: u32,
     random: u8,
@@ -27,7 +27,8 @@ pub(super) struct Lease {
 impl Lease {
     /// What a look-up tells. A periodic token's last renewal is known by what is left of its
     /// period, so that a new session renews nothing early.
-    pub(super) fn of(generator: &Generator, now: u64, random: u8) -> Self {
+    #[must_use]
+    pub fn of(generator: &Generator, now: u64, random: u8) -> Self {
         let left = Duration::from_secs(generator.ttl);
         let whole = Duration::from_secs(generator.period).max(left);
         let mut lease = Self {
@@ -43,7 +44,8 @@ impl Lease {
         lease
     }
 
-    pub(super) fn renewed(&mut self, renewal: Renewal, now: u64) {
+    /// Vault has renewed it.
+    pub fn renewed(&mut self, renewal: Renewal, now: u64) {
         self.failures = 0;
         self.trouble = None;
         self.begin(now, renewal.ttl, renewal.renewable);
@@ -79,7 +81,7 @@ impl Lease {
 
 /// Three quarters to all of a time: tokens of nodes that started together are not renewed together,
 /// and none later than its third.
-fn jittered(time: u64, random: u8) -> u64 {
+pub(super) fn jittered(time: u64, random: u8) -> u64 {
     time * 3 / 4 + time / 4 * u64::from(random) / 255
 }
 

@@ -1,22 +1,23 @@
 //! Everything that is said to Vault: one pooled, warm session.
 //!
 //! [`error`] is the one place that judges Vault's answers, [`transport`] carries one call,
-//! [`calls`] names the calls, [`own`] those about the generator token itself, [`client`] makes the
-//! connection pool from the settings, [`gate`] bounds what is in flight, [`session`] holds the
+//! [`calls`] names the calls, [`own`] those about the generator token itself, [`pool`] keeps the
+//! connections, with [`tls`] as the settings want it, [`gate`] bounds what is in flight, [`session`] holds the
 //! generator token and knows how Vault is, and [`roles`] remembers what token roles allow. The
 //! session's [`keeper`] renews the token as its [`lease`] says, looks with [`rights`] whether it can
 //! do what it must, and takes another from the [`token_file`].
 
 pub mod calls;
-mod client;
 pub mod error;
 mod gate;
-mod keeper;
-mod lease;
+pub mod keeper;
+pub mod lease;
 mod own;
+mod pool;
 mod rights;
 mod roles;
 pub mod session;
+mod tls;
 mod token_file;
 mod transport;
 

@@ -4,10 +4,13 @@
 //! decides about redirects: the generator token follows none but to a host that the settings allow.
 
 use super::error::{Answered, VaultError, chain};
-use crate::config::Address;
+use super::pool::{Answer, Pool, Target};
+use crate::config::{Address, VaultSettings};
 use async_trait::async_trait;
+use bytes::Bytes;
 use http::header::{HeaderValue, LOCATION, RETRY_AFTER};
 use http::{Request, Response, StatusCode, Uri};
+use http_body_util::Full;
 use rustify::endpoint::{Endpoint, MiddleWare};
 use rustify::errors::ClientError;
 use secrecy::{ExposeSecret, SecretString};
@@ -22,11 +25,11 @@ const LONGEST_WAIT: Duration = Duration::from_secs(100);
 
 /// Carries calls to one Vault.
 pub(super) struct Transport {
-    pub(super) http: reqwest::Client,
-    pub(super) address: Address,
-    pub(super) base: String,
-    pub(super) redirect_hosts: Vec<String>,
-    pub(super) timeout: Duration,
+    pool: Pool,
+    home: Target,
+    address: Address,
+    redirect_hosts: Vec<String>,
+    timeout: Duration,
 }
 
 /// The headers of a call. vaultrs' own middleware keeps the token in a printable string, fixes the
@@ -39,6 +42,24 @@ pub(super) struct Headers<'a> {
 }
 
 impl Transport {
+    /// One without a connection. Reads the certificates, so that a new one takes up changed files.
+    ///
+    /// # Errors
+    /// One line that names the file or setting and what is wrong with it.
+    pub(super) fn new(settings: &VaultSettings) -> Result<Self, String> {
+        let address = &settings.address;
+        let name = settings.server_name.as_deref();
+        let home = Target::new(address.host(), address.port(), name)
+            .map_err(|problem| format!("VAULT_ADDR or VAULT_TLS_SERVER_NAME: {problem}"))?;
+        Ok(Self {
+            pool: Pool::new(settings)?,
+            home,
+            address: address.clone(),
+            redirect_hosts: settings.redirect_hosts.clone(),
+            timeout: settings.timeout,
+        })
+    }
+
     /// Sends one call once, one redirect aside. The answer is a whole success, as sent.
     pub(super) async fn call<E: Endpoint>(
         &self,
@@ -56,95 +77,49 @@ impl Transport {
     }
 
     async fn exchange(&self, request: Request<Vec<u8>>) -> Result<Response<Vec<u8>>, VaultError> {
-        let request = reqwest::Request::try_from(self.placed(request)?)
-            .map_err(|error| VaultError::NoConnection(chain(&error)))?;
-        let again = request.try_clone();
-        let answer = self.send_once(request).await?;
-        if !matches!(
-            answer.status(),
+        let request = self.placed(request)?;
+        let mut answer = self.send_once(&self.home, request.clone()).await?;
+        if matches!(
+            answer.status,
             StatusCode::TEMPORARY_REDIRECT | StatusCode::PERMANENT_REDIRECT
         ) {
-            return self.read(answer).await;
+            let elsewhere = self.redirect_target(answer.headers.get(LOCATION))?;
+            answer = self.send_once(&elsewhere, request).await?;
+            if answer.status.is_redirection() {
+                return Err(VaultError::Redirected("yet another host".into()));
+            }
         }
-        let location = answer.headers().get(LOCATION).cloned();
-        let target = self.redirect_target(location.as_ref())?;
-        let Some(mut request) = again else {
-            return Err(VaultError::Redirected(target.to_string()));
-        };
-        let url = request.url_mut();
-        if url.set_host(target.host()).is_err() || url.set_port(target.port_u16()).is_err() {
-            return Err(VaultError::Redirected(target.to_string()));
-        }
-        let answer = self.send_once(request).await?;
-        if answer.status().is_redirection() {
-            return Err(VaultError::Redirected("yet another host".into()));
-        }
-        self.read(answer).await
+        judge(answer)
     }
 
     /// Puts a call under Vault's API version, behind the path that the settings' address may have.
-    fn placed(&self, mut request: Request<Vec<u8>>) -> Result<Request<Vec<u8>>, VaultError> {
-        let call = request.uri().path_and_query().map_or("", |it| it.as_str());
-        let url = format!("{}/v1/{}", self.base, call.trim_start_matches('/'));
-        *request.uri_mut() = url
+    fn placed(&self, request: Request<Vec<u8>>) -> Result<Request<Full<Bytes>>, VaultError> {
+        let (mut head, body) = request.into_parts();
+        let call = head.uri.path_and_query().map_or("", |it| it.as_str());
+        let path = format!(
+            "{}/v1/{}",
+            self.address.base_path(),
+            call.trim_start_matches('/')
+        );
+        head.uri = path
             .parse()
             .map_err(|_| VaultError::NoConnection("the call makes no URL".into()))?;
-        Ok(request)
+        Ok(Request::from_parts(head, Full::from(body)))
     }
 
-    async fn send_once(&self, request: reqwest::Request) -> Result<reqwest::Response, VaultError> {
-        self.http
-            .execute(request)
+    async fn send_once(
+        &self,
+        target: &Target,
+        request: Request<Full<Bytes>>,
+    ) -> Result<Answer, VaultError> {
+        tokio::time::timeout(self.timeout, self.pool.exchange(target, request))
             .await
-            .map_err(|error| self.broken(error))
-    }
-
-    fn broken(&self, error: reqwest::Error) -> VaultError {
-        let error = error.without_url();
-        if error.is_connect() || error.is_builder() {
-            VaultError::NoConnection(chain(&error))
-        } else if error.is_timeout() {
-            VaultError::TimedOut(self.timeout)
-        } else {
-            VaultError::NoAnswer(chain(&error))
-        }
-    }
-
-    async fn read(&self, mut answer: reqwest::Response) -> Result<Response<Vec<u8>>, VaultError> {
-        let status = answer.status();
-        let retry_after = answer
-            .headers()
-            .get(RETRY_AFTER)
-            .and_then(|value| value.to_str().ok()?.parse().ok())
-            .map(|seconds: u64| Duration::from_secs(seconds).min(LONGEST_WAIT));
-        let expected = answer.content_length().unwrap_or(0);
-        if expected > MAX_ANSWER as u64 {
-            return Err(VaultError::TooLarge);
-        }
-        let mut body = Zeroizing::new(Vec::with_capacity(
-            usize::try_from(expected).unwrap_or_default().max(2048),
-        ));
-        while let Some(chunk) = answer.chunk().await.map_err(|error| self.broken(error))? {
-            if body.len() + chunk.len() > MAX_ANSWER {
-                return Err(VaultError::TooLarge);
-            }
-            body.extend_from_slice(&chunk);
-        }
-        if !matches!(status, StatusCode::OK | StatusCode::NO_CONTENT) {
-            return Err(VaultError::Answered(Answered::parse(
-                status.as_u16(),
-                &body,
-                retry_after,
-            )));
-        }
-        let mut answer = Response::new(std::mem::take(&mut *body));
-        *answer.status_mut() = status;
-        Ok(answer)
+            .unwrap_or(Err(VaultError::TimedOut(self.timeout)))
     }
 
     /// Where a standby's redirect may lead: the same scheme, and the host of the settings'
     /// address or one of `VAULTTMPFS_REDIRECT_HOSTS`. The path stays as it was asked for.
-    fn redirect_target(&self, location: Option<&HeaderValue>) -> Result<Uri, VaultError> {
+    fn redirect_target(&self, location: Option<&HeaderValue>) -> Result<Target, VaultError> {
         let target: Uri = location
             .and_then(|value| value.to_str().ok()?.parse().ok())
             .ok_or_else(|| VaultError::Redirected("nowhere".into()))?;
@@ -161,13 +136,33 @@ impl Transport {
             "http"
         };
         if target.scheme_str() == Some(scheme) && allowed {
-            Ok(target)
+            let port = target
+                .port_u16()
+                .unwrap_or(if self.address.is_https() { 443 } else { 80 });
+            Target::new(target.host().unwrap_or_default(), port, None)
+                .map_err(VaultError::Redirected)
         } else {
             let host = target.authority().map_or("nowhere", |it| it.as_str());
             let scheme = target.scheme_str().unwrap_or("no scheme");
             Err(VaultError::Redirected(format!("{scheme}://{host}")))
         }
     }
+}
+
+fn judge(mut answer: Answer) -> Result<Response<Vec<u8>>, VaultError> {
+    if !matches!(answer.status, StatusCode::OK | StatusCode::NO_CONTENT) {
+        let retry_after = answer
+            .headers
+            .get(RETRY_AFTER)
+            .and_then(|value| value.to_str().ok()?.parse().ok())
+            .map(|seconds: u64| Duration::from_secs(seconds).min(LONGEST_WAIT));
+        let status = answer.status.as_u16();
+        let error = Answered::parse(status, &answer.body, retry_after);
+        return Err(VaultError::Answered(error));
+    }
+    let mut response = Response::new(std::mem::take(&mut *answer.body));
+    *response.status_mut() = answer.status;
+    Ok(response)
 }
 
 #[async_trait]

@@ -10,7 +10,7 @@ mod agenda;
 mod hold;
 mod journal;
 mod mounts;
-mod plan;
+pub mod plan;
 mod record;
 mod registry;
 mod report;

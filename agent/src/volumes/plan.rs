@@ -25,7 +25,7 @@ const LONGEST_LEASE: Duration = Duration::from_secs(768 * 3600);
 
 /// Something to be done for a volume.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Task {
+pub enum Task {
     /// Renew the token.
     Renew,
     /// Look whether the token was unwrapped.
@@ -40,7 +40,7 @@ pub(super) enum Task {
 
 /// How a volume's tasks have gone in this process.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Progress {
+pub struct Progress {
     /// The token's coming end was said.
     pub(super) noticed: bool,
     /// The look whether it was unwrapped is over, whatever it showed.
@@ -82,7 +82,8 @@ impl Progress {
 
 /// The next task of a volume and its time, in milliseconds on `CLOCK_BOOTTIME`. Volumes that are
 /// only delivered have none: they are settled first.
-pub(super) fn next(record: &Record, rules: &Lifecycle, progress: &Progress) -> Option<(u64, Task)> {
+#[must_use]
+pub fn next(record: &Record, rules: &Lifecycle, progress: &Progress) -> Option<(u64, Task)> {
     match record.state {
         State::Delivered => None,
         State::Attached => [

@@ -6,12 +6,8 @@ use vaulttmpfs_tests::{Fault, Lab, Outcome, Pod, Volume};
 
 const CREATE: &str = "POST /v1/auth/token/create";
 
-/// The agent has at most so many calls to Vault in flight.
+/// The agent has at most so many calls to Vault in flight, and connections.
 const MOST_IN_FLIGHT: usize = 16;
-
-/// hyper's pool opens a connection when none is free, and keeps it for later when one comes free
-/// meanwhile: so there are some more connections than calls, but not many times more.
-const MOST_CONNECTIONS: usize = 2 * MOST_IN_FLIGHT;
 
 /// Calls the driver for all of them, some at the same time.
 fn all(volumes: &[Volume], call: impl Fn(&Volume) -> Outcome + Sync) {
@@ -46,7 +42,7 @@ fn a_hundred_volumes_in_parallel() {
         "{busiest} calls in flight"
     );
     let connections = lab.proxy().connections();
-    assert!(connections <= MOST_CONNECTIONS, "{connections} connections");
+    assert!(connections <= MOST_IN_FLIGHT, "{connections} connections");
     for volume in &volumes {
         assert_eq!(lab.unwrap(volume).read("secret/app").status, 200);
     }

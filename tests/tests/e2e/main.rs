@@ -10,6 +10,7 @@
 
 mod atomicity;
 mod concurrency;
+mod cost;
 mod demo;
 mod generator;
 mod harness;

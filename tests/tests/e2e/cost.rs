@@ -1,0 +1,116 @@
+//! What a call costs, in counts: no noise of the machine changes them, so a bound can be close.
+//! `tests/bench` measures times.
+
+use std::fs;
+use std::thread;
+use vaulttmpfs_tests::{
+    Kubelet, Lab, Pod, Volume, answer_at_once, eventually, instructions, system_calls,
+};
+
+/// Each bound is the count at the time of writing and a tenth more, as a compiler's next version may
+/// want.
+mod most {
+    /// Of the driver's file.
+    pub(super) const BYTES: u64 = 1_200_000;
+    /// In user space: `mount` with four files, `unmount`, `init`.
+    pub(super) const INSTRUCTIONS: [u64; 3] = [150_000, 80_000, 45_000];
+    /// The same.
+    pub(super) const SYSTEM_CALLS: [u64; 3] = [88, 60, 22];
+}
+
+/// Calls to Vault in flight at once, and so connections.
+const POOL: usize = 16;
+
+const CREATE: &str = "POST /v1/auth/token/create";
+
+#[test]
+fn the_driver_stays_small() {
+    let lab = Lab::builder().without_agent().start();
+    let driver = lab.node.path("plugins/cloudwatt~vaulttmpfs/vaulttmpfs");
+    let bytes = fs::metadata(&driver).unwrap().len();
+    assert!(bytes <= most::BYTES, "the driver has {bytes} bytes");
+
+    let instant = lab.node.path("instant.sock");
+    answer_at_once(&instant);
+    let kubelet = Kubelet::new(&driver, &lab.node.path("kubelet"), &instant);
+    let volume = made(&kubelet);
+    let [mount, directory, options] = kubelet.mount_arguments(&volume, &lab.options());
+    let calls = [
+        kubelet.command(&[&mount, &directory, &options]),
+        kubelet.command(&["unmount", &directory]),
+        kubelet.command(&["init"]),
+    ];
+    for (what, counts, most) in [
+        (
+            "instructions",
+            calls.each_ref().map(instructions),
+            most::INSTRUCTIONS,
+        ),
+        (
+            "system calls",
+            calls.each_ref().map(system_calls),
+            most::SYSTEM_CALLS,
+        ),
+    ] {
+        println!("{what} of mount, unmount, init: {counts:?}");
+        for (count, most) in counts.into_iter().zip(most) {
+            assert!(
+                count <= most,
+                "{what} of mount, unmount, init: {counts:?}, at most {most}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_mount_is_one_call_to_vault_on_a_connection_that_is_there() {
+    let lab = Lab::builder().proxied().start();
+    lab.kubelet
+        .mount(&made(&lab.kubelet), &lab.options())
+        .assert_success();
+    eventually("the role to be read behind the first mount", || {
+        (lab.proxy().count("GET /v1/auth/token/roles/") > 0).then_some(())
+    });
+    let (calls, connections) = (lab.proxy().requests().len(), lab.proxy().connections());
+    for _ in 0..20 {
+        lab.kubelet
+            .mount(&made(&lab.kubelet), &lab.options())
+            .assert_success();
+    }
+    let made = lab.proxy().requests().split_off(calls);
+    assert_eq!(made.len(), 20, "{made:?}");
+    assert!(made.iter().all(|call| call.starts_with(CREATE)), "{made:?}");
+    assert_eq!(
+        lab.proxy().connections(),
+        connections,
+        "a connection was opened on a mount's path"
+    );
+}
+
+#[test]
+fn a_burst_opens_no_more_connections_than_it_has_calls_in_flight() {
+    const MOUNTS: usize = 250;
+    const AT_A_TIME: usize = 32;
+    let lab = Lab::builder().proxied().start();
+    let volumes: Vec<Volume> = (0..MOUNTS).map(|_| made(&lab.kubelet)).collect();
+    thread::scope(|scope| {
+        for worker in 0..AT_A_TIME {
+            let (lab, volumes) = (&lab, &volumes);
+            scope.spawn(move || {
+                for volume in volumes.iter().skip(worker).step_by(AT_A_TIME) {
+                    lab.kubelet.mount(volume, &lab.options()).assert_success();
+                }
+            });
+        }
+    });
+    assert_eq!(lab.proxy().count(CREATE), MOUNTS, "one create a mount");
+    let connections = lab.proxy().connections();
+    assert!(connections <= POOL, "{connections} connections");
+}
+
+/// A new pod's volume, its directory made.
+fn made(kubelet: &Kubelet) -> Volume {
+    let volume = kubelet.volume(&Pod::new("web-0"), "vault");
+    fs::create_dir_all(&volume.directory).unwrap();
+    volume
+}
