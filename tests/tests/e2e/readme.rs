@@ -67,7 +67,7 @@ fn the_commands_are_there_and_help() {
 
 #[test]
 fn the_build_is_the_one_that_the_tests_use() {
-    let scripts = ["tests/setup", "tests/measure"]
+    let scripts = ["tests/setup", "tests/bench"]
         .map(|script| fs::read_to_string(source_tree().join(script)).unwrap())
         .concat();
     for command in block("build").lines() {
