@@ -103,13 +103,13 @@ fn busy_second(lab: &Lab) -> Duration {
 
 /// Nothing happens but what the agent does by itself.
 fn idle(lab: &Lab, table: &mut Table) {
-    // What the last mounts brought about is to be over.
-    std::thread::sleep(Duration::from_secs(4));
+    // What the last mounts brought about is to be over, and threads that helped with it ended.
+    std::thread::sleep(Duration::from_secs(12));
     let agent = lab.agent.id();
     let (cpu, slept) = (cpu_of(agent), sleeps(agent));
     std::thread::sleep(IDLE);
     let share = cpu_of(agent).saturating_sub(cpu).as_secs_f64() / IDLE.as_secs_f64() * 100.0;
-    let wakes = (sleeps(agent) - slept) as f64 / IDLE.as_secs_f64();
+    let wakes = sleeps(agent).saturating_sub(slept) as f64 / IDLE.as_secs_f64();
     table.add(Row::new("1000 volumes, idle: CPU", share, "% of a core").at_most(0.1));
     table.add(Row::new("1000 volumes, idle: wake-ups", wakes, "a second"));
 }

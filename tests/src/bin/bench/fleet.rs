@@ -12,7 +12,7 @@ use vaulttmpfs::config::{Lifecycle, RateLimit, WatchUnwrap};
 use vaulttmpfs::options::{LifecycleOptions, Pod};
 use vaulttmpfs::vault::lease::Lease;
 use vaulttmpfs::vault::{Generator, Renewal, keeper};
-use vaulttmpfs::volumes::plan::{self, Done, Task};
+use vaulttmpfs::volumes::plan::{self, Progress, Task};
 use vaulttmpfs::volumes::{FORMAT, Kind, Origin, Record, State, Wrapping};
 use vaulttmpfs_api::VolumeId;
 use vaulttmpfs_tests::Numbers;
@@ -115,7 +115,7 @@ impl Fleet {
         for _ in 0..self.volumes {
             let created = start + random.below(START);
             let mut record = self.record(created, random);
-            while let Some((at, task)) = plan::next(&record, &RULES, Done::default()) {
+            while let Some((at, task)) = plan::next(&record, &RULES, &Progress::default()) {
                 if at >= end {
                     break;
                 }
