@@ -13,6 +13,8 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{self, Receiver, Sender};
+use std::thread::JoinHandle;
+use std::time::Duration;
 use vaulttmpfs_api::VolumeId;
 use zeroize::Zeroizing;
 
@@ -21,6 +23,10 @@ const USUAL_RECORD: usize = 4096;
 
 /// A record is well below this; a larger file is damaged. In bytes.
 const MAX_RECORD: u64 = 64 * 1024;
+
+/// Changes are brought to the disk so long after the first of them: a volume's record, which changes
+/// twice while it is mounted, is written once, and its mount shares the processor with nobody.
+const BATCH: Duration = Duration::from_millis(250);
 
 /// Where records are, below the state directory.
 const VOLUMES: &str = "volumes";
@@ -35,7 +41,7 @@ const HOLD: &str = "hold";
 pub struct Journal {
     directory: PathBuf,
     hold: PathBuf,
-    changed: Sender<VolumeId>,
+    disk: Disk,
     _lock: Flock<File>,
 }
 
@@ -56,16 +62,12 @@ impl Journal {
         make_directory(&directory)?;
         let lock = lock(&state_dir.join("lock"))?;
         let records = read_all(state_dir, &directory, here)?;
-        let (changed, batches) = mpsc::channel();
-        let synced = directory.clone();
-        std::thread::Builder::new()
-            .name("journal-sync".into())
-            .spawn(move || sync(&synced, &batches))
+        let disk = Disk::of(&directory)
             .map_err(|error| JournalError::Unusable(directory.clone(), error))?;
         let journal = Self {
             directory,
             hold: state_dir.join(HOLD),
-            changed,
+            disk,
             _lock: lock,
         };
         Ok((journal, records))
@@ -176,8 +178,41 @@ impl Journal {
     }
 
     fn sync_later(&self, id: VolumeId) {
-        // The thread ends only with the journal.
-        let _ = self.changed.send(id);
+        if let Some(changed) = &self.disk.changed {
+            // The thread ends only with the journal.
+            let _ = changed.send(id);
+        }
+    }
+}
+
+/// The thread that brings changes to the disk. When this is dropped, all are there.
+struct Disk {
+    changed: Option<Sender<VolumeId>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Disk {
+    fn of(directory: &Path) -> io::Result<Self> {
+        let (changed, changes) = mpsc::channel();
+        let directory = directory.to_owned();
+        let thread = std::thread::Builder::new()
+            .name("journal-sync".into())
+            .spawn(move || sync(&directory, &changes))?;
+        Ok(Self {
+            changed: Some(changed),
+            thread: Some(thread),
+        })
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        // Nobody who tells of changes any more: that ends the thread.
+        self.changed = None;
+        if let Some(thread) = self.thread.take() {
+            // A panic of it has been said.
+            let _ = thread.join();
+        }
     }
 }
 
@@ -190,14 +225,12 @@ fn text(record: &Record) -> io::Result<Zeroizing<Vec<u8>>> {
     Ok(text)
 }
 
-/// Brings changes to the disk as they come, those that came together at once.
+/// Brings changes to the disk, those that came within [`BATCH`] at once.
 fn sync(directory: &Path, changes: &Receiver<VolumeId>) {
     while let Ok(first) = changes.recv() {
+        std::thread::sleep(BATCH);
         let batch: BTreeSet<VolumeId> = std::iter::once(first).chain(changes.try_iter()).collect();
-        let files = batch
-            .iter()
-            .map(|id| directory.join(id.to_string()))
-            .filter(|path| path.exists());
+        let files = batch.iter().map(|id| directory.join(id.to_string()));
         for path in files.chain(std::iter::once(directory.to_owned())) {
             let synced = File::open(&path).and_then(|file| file.sync_all());
             if let Err(error) = synced
