@@ -5,6 +5,7 @@ use crate::clock::{Moment, millis};
 use crate::config::{Lifecycle, WatchUnwrap};
 use std::collections::BTreeMap;
 use std::time::Duration;
+use vaulttmpfs_api::VolumeId;
 
 /// A token whose TTL nobody knows is renewed this soon, which tells its TTL.
 const LEARN_TTL: Duration = Duration::from_secs(10);
@@ -130,7 +131,7 @@ fn renewal(record: &Record, rules: &Lifecycle) -> Option<u64> {
         Some(ttl) => ttl / 3,
         None => millis(LEARN_TTL),
     };
-    let at = since.boottime + jittered(third, record.id.as_bytes()[0]).max(millis(LEAST_PAUSE));
+    let at = since.boottime + jittered(third, random(record.id)).max(millis(LEAST_PAUSE));
     let too_old = rules
         .max_age
         .is_some_and(|age| at >= record.created.after(age).boottime);
@@ -140,9 +141,15 @@ fn renewal(record: &Record, rules: &Lifecycle) -> Option<u64> {
     (!too_old && !too_long).then_some(at)
 }
 
-/// Three quarters to five quarters of a time, by a volume's own random byte.
-fn jittered(time: u64, random: u8) -> u64 {
-    time * 3 / 4 + time / 2 * u64::from(random) / 255
+/// Three quarters to five quarters of a time, by a volume's own random number. So many steps that
+/// volumes that started together do not meet again.
+fn jittered(time: u64, random: u16) -> u64 {
+    time * 3 / 4 + time / 2 * u64::from(random) / u64::from(u16::MAX)
+}
+
+fn random(id: VolumeId) -> u16 {
+    let bytes = id.as_bytes();
+    u16::from_be_bytes([bytes[0], bytes[1]])
 }
 
 /// Nine tenths of the wrap TTL: after its end "unwrapped" and "expired" look the same.

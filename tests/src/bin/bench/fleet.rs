@@ -64,14 +64,14 @@ pub(crate) fn measure(table: &mut Table) {
         let calls = fleet.calls();
         let periods = |range: Range<u64>| range.start * fleet.period()..range.end * fleet.period();
         for (what, quiet, demand) in [
-            ("the first period", periods(0..1), None),
-            ("after it", periods(1..3), Some(1.3)),
-            ("the period after the power cut", periods(3..4), None),
-            ("after it", periods(4..6), Some(1.3)),
+            ("in the first period", periods(0..1), None),
+            ("after the first period", periods(1..3), Some(1.3)),
+            ("in the period after the power cut", periods(3..4), None),
+            ("after that period", periods(4..6), Some(1.3)),
         ] {
             let (mean, peak) = calls.mean_and_peak(&quiet);
             let row = Row::new(
-                format!("5000 nodes × 110 volumes, period {name}: busiest minute of {what}"),
+                format!("5000 nodes × 110 volumes, period {name}: busiest minute {what}"),
                 peak,
                 "calls/s",
             )
