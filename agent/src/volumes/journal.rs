@@ -193,11 +193,11 @@ struct Disk {
 
 impl Disk {
     fn of(directory: &Path) -> io::Result<Self> {
-        let (changed, changes) = mpsc::channel();
+        let (changed, batches) = mpsc::channel();
         let directory = directory.to_owned();
         let thread = std::thread::Builder::new()
             .name("journal-sync".into())
-            .spawn(move || sync(&directory, &changes))?;
+            .spawn(move || sync(&directory, &batches))?;
         Ok(Self {
             changed: Some(changed),
             thread: Some(thread),
