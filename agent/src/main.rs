@@ -1,7 +1,7 @@
 //! The `vaulttmpfs` program.
 #![forbid(unsafe_code)]
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 use vaulttmpfs::commands;
 use vaulttmpfs::exit::Exit;
 
@@ -61,6 +61,9 @@ enum Command {
         #[arg(long)]
         write: bool,
     },
+    /// Print this program's completions for a shell.
+    #[command(hide = true)]
+    Completions { shell: clap_complete::Shell },
 }
 
 const AFTER_HELP: &str = "The kubelet runs the driver, not this program; see README.md for both.";
@@ -90,5 +93,8 @@ fn main() -> Exit {
         Command::Adopt => commands::adopt::run(),
         Command::Migrate { write } => commands::migrate::run(write),
         Command::InstallDriver(wish) => commands::install_driver::run(&wish),
+        Command::Completions { shell } => {
+            commands::completions::run(shell, &mut Arguments::command())
+        }
     }
 }

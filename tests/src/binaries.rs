@@ -6,12 +6,12 @@ const OPENBAO_VERSION: &str = "2.7.2";
 const KUBELET_VERSION: &str = "1.20.2";
 
 /// The agent and admin's command, `vaulttmpfs`.
-pub(crate) fn agent() -> PathBuf {
+pub fn agent() -> PathBuf {
     built("vaulttmpfs", &profile())
 }
 
 /// The driver that the kubelet executes.
-pub(crate) fn driver() -> PathBuf {
+pub fn driver() -> PathBuf {
     built("driver/vaulttmpfs", &target())
 }
 

@@ -3,6 +3,7 @@
 pub mod adopt;
 pub mod agent;
 pub mod client;
+pub mod completions;
 pub mod install_driver;
 pub mod migrate;
 pub mod reload;
