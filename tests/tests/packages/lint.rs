@@ -4,9 +4,12 @@ use crate::{package, said, tree};
 use std::fs;
 use std::process::Command;
 
-/// Each line that follows no comment and is not one.
+/// Each exception that follows no comment.
 fn unexplained(file: &str, is_exception: impl Fn(&str) -> bool) -> Vec<&str> {
-    let lines: Vec<&str> = file.lines().map(str::trim).collect();
+    let lines: Vec<&str> = [""]
+        .into_iter()
+        .chain(file.lines().map(str::trim))
+        .collect();
     let pairs = lines.windows(2);
     pairs
         .filter(|pair| is_exception(pair[1]) && !pair[0].starts_with('#'))
