@@ -1,0 +1,108 @@
+//! Removal and purge: pods that run are left alone, and otherwise nothing stays.
+
+use super::{AGENT, AGENTS_SOCKET, PACKAGE, PLACE, Site};
+use std::collections::BTreeSet;
+use vaulttmpfs_tests::{Machine, PLUGINS};
+
+#[test]
+fn what_was_purged_has_left_nothing() {
+    let site = Site::bare();
+    site.machine
+        .sh("mkdir -p /etc/kubernetes /var/lib/kubelet/pods");
+    let before = files(&site.machine);
+    site.install();
+    site.write_settings(super::SETTINGS, &[]);
+    site.write_token(&site.vault.root().make_generator_token());
+    site.unmount(&{
+        site.machine.sh(&format!("systemctl start {AGENT}"));
+        site.wait_until_ready();
+        site.mount("web-0")
+    });
+    assert!(files(&site.machine).is_superset(&before));
+
+    let said = remove(&site);
+    assert!(!site.machine.has(PLACE), "the driver is left: {said}");
+    site.assert_active(AGENTS_SOCKET, false);
+    site.assert_active(AGENT, false);
+    assert!(
+        site.machine.has(super::SETTINGS),
+        "settings go with a purge"
+    );
+
+    site.machine.sh("apt-get purge --yes vaulttmpfs");
+    // The administrator's own, and the pod's directory.
+    site.machine.sh(&format!(
+        "rm {}; rm -rf /var/lib/kubelet/pods/*",
+        super::TOKEN
+    ));
+    let after = files(&site.machine);
+    let left: Vec<_> = after.difference(&before).collect();
+    assert!(left.is_empty(), "left by a purge: {left:#?}");
+    let gone: Vec<_> = before.difference(&after).collect();
+    assert!(gone.is_empty(), "taken by a purge: {gone:#?}");
+    let units = site
+        .machine
+        .sh("systemctl list-units --all --plain --no-legend 'vaulttmpfs*'");
+    assert_eq!(units, "", "units left");
+}
+
+#[test]
+fn a_driver_with_volumes_stays_until_they_are_gone() {
+    let site = Site::installed();
+    let volume = site.mount("web-0");
+    let token = site.machine.inside(|| volume.read("vault-token"));
+    let said = remove(&site);
+    // The pod is named, runs on, and can end.
+    assert!(
+        said.contains("web-0") || said.contains(&volume.pod.uid),
+        "{said}"
+    );
+    assert_eq!(site.machine.volumes().len(), 1);
+    assert!(
+        site.machine.has(PLACE),
+        "the kubelet could not unmount: {said}"
+    );
+    site.assert_active(AGENTS_SOCKET, false);
+    site.assert_active(AGENT, false);
+    assert_eq!(site.vault.root().unwrap(&token).status, 200);
+    site.unmount(&volume);
+
+    // The command that the script named ends the job.
+    let command = command_in(&said);
+    site.machine.sh(&command);
+    let left = site
+        .machine
+        .sh(&format!("ls -A {PLUGINS} 2>/dev/null || true"));
+    assert_eq!(left.trim(), "", "{command} in: {said}");
+
+    // Who comes back finds its volumes' tokens in the journal, and revokes them.
+    site.apt(PACKAGE);
+    site.machine.sh(&format!("systemctl start {AGENT}"));
+    site.wait_for_living(0);
+    site.unmount(&site.mount("web-1"));
+}
+
+/// Removes the package, and returns what was said.
+#[track_caller]
+fn remove(site: &Site) -> String {
+    site.machine.sh("apt-get remove --yes vaulttmpfs 2>&1")
+}
+
+/// The line of shell that a script tells to run.
+fn command_in(said: &str) -> String {
+    let (_, rest) = said
+        .split_once("finish with: ")
+        .unwrap_or_else(|| panic!("no command in: {said}"));
+    rest.lines().next().expect("a line").to_owned()
+}
+
+/// Every file of the machine's disk, but those that are rewritten all the time by others, and what
+/// Debian keeps of users that once were.
+fn files(machine: &Machine) -> BTreeSet<String> {
+    let places = "/etc /usr /opt /var/lib /root /srv /home /run/vaulttmpfs /run/systemd/system";
+    let list = machine.sh(&format!(
+        "find {places} -xdev -not -path '/var/lib/apt/*' -not -path '/var/lib/dpkg/*' \\
+             -not -path '/var/lib/systemd/*' -not -name '*-' -not -name '*.deb' 2>/dev/null || true"
+    ));
+    list.lines().map(str::to_owned).collect()
+}
