@@ -246,7 +246,7 @@ fn the_name_in_the_certificate_counts() {
 
 #[test]
 fn verification_can_be_turned_off_by_saying_so_only() {
-    let mut lab = Lab::builder().without_agent().start();
+    let mut lab = Lab::builder().supervised().without_agent().start();
     let stranger = Proxy::start_as(&lab.vault, &Authority::new());
     for (value, serves) in [("", false), ("false", false), ("no", false), ("true", true)] {
         let settings = &mut lab.agent.settings;
