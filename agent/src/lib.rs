@@ -17,6 +17,7 @@ pub mod failure;
 pub mod files;
 pub mod guard;
 pub mod kubelet;
+pub mod line;
 pub mod logging;
 pub mod migrate;
 pub mod mount;

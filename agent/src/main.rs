@@ -3,6 +3,7 @@
 
 use clap::{CommandFactory, Parser, Subcommand};
 use vaulttmpfs::commands;
+use vaulttmpfs::config::{self, ProcessEnvironment};
 use vaulttmpfs::exit::Exit;
 
 /// Hands the node's Kubernetes pods their Vault credentials.
@@ -81,7 +82,7 @@ fn main() -> Exit {
             };
         }
     };
-    vaulttmpfs::logging::start();
+    let _log = vaulttmpfs::logging::start(config::logging(&ProcessEnvironment));
     vaulttmpfs::guard::no_traces();
     match arguments.command {
         Command::Agent => commands::agent::run(),

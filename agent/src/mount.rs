@@ -93,6 +93,15 @@ impl Mounter {
         Instant::now() + left.min(BOUND)
     }
 
+    /// The token role that a request asks for, whether or not it is a good one.
+    #[must_use]
+    pub fn role_of<'a>(&'a self, request: &'a MountRequest<'_>) -> &'a str {
+        let asked = request.options.get(options::ROLE).map(AsRef::as_ref);
+        asked
+            .filter(|role| !role.is_empty())
+            .unwrap_or(self.settings.pod_defaults.role.as_str())
+    }
+
     /// Serves one mount. Must run to its end whatever becomes of the caller: a token that was
     /// asked for is accounted for.
     ///

@@ -8,7 +8,7 @@ mod parse;
 pub(crate) use boolean::boolean;
 pub use error::{OptionError, OptionErrors};
 pub use names::{RoleName, RoleNameError};
-pub use parse::{KNOWN, MAX_POLICIES, parse};
+pub use parse::{KNOWN, MAX_POLICIES, ROLE, parse};
 
 use serde::{Deserialize, Serialize};
 use std::time::Duration;

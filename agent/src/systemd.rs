@@ -1,5 +1,7 @@
-//! The one place that speaks to systemd: the socket that it passes, what it is told, its watchdog.
+//! The one place that speaks to systemd, the log aside: the socket that it passes, what it is told,
+//! its watchdog.
 
+use crate::line::one_line;
 use std::env;
 use std::os::fd::{FromRawFd, OwnedFd};
 use std::os::unix::net::UnixListener;
@@ -82,25 +84,13 @@ pub fn say_alive() {
 
 /// Says in words how it is: what `systemctl status` shows.
 pub fn say_status(text: &str) {
-    notify(daemon::STATE_STATUS, &one_line(text));
+    // A message is lines of assignments: a line end in a text would begin another.
+    notify(daemon::STATE_STATUS, &one_line(text, LONGEST_STATUS));
 }
 
 fn notify(what: &str, value: &str) {
     // Without a service manager nobody hears it, and there is nobody to tell of an error.
     let _ = daemon::notify([(what, value)].iter());
-}
-
-/// A message is lines of assignments: a line end in a text would begin another.
-fn one_line(text: &str) -> String {
-    let mut line = text.replace(char::is_control, " ");
-    if line.len() > LONGEST_STATUS {
-        let end = (0..=LONGEST_STATUS)
-            .rev()
-            .find(|at| line.is_char_boundary(*at));
-        line.truncate(end.unwrap_or(0));
-        line.push('…');
-    }
-    line
 }
 
 /// How often systemd wants to hear that the process is alive, where it does.
@@ -109,18 +99,5 @@ pub fn watchdog() -> Option<Duration> {
     match daemon::watchdog_enabled() {
         Ok(0) | Err(_) => None,
         Ok(microseconds) => Some(Duration::from_micros(microseconds)),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_status_is_one_bounded_line() {
-        assert_eq!(one_line("a\nSTOPPING=1\tb"), "a STOPPING=1 b");
-        let long = one_line(&"ä".repeat(LONGEST_STATUS));
-        assert!(long.len() <= LONGEST_STATUS + 3, "{}", long.len());
-        assert!(long.ends_with('…'));
     }
 }

@@ -11,7 +11,7 @@ use nix::sys::stat::{Mode, umask};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fs::{self, OpenOptions, Permissions};
-use std::os::unix::fs::{PermissionsExt, chown};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use tempfile::TempDir;
@@ -353,6 +353,15 @@ impl Agent {
     /// Ends what [`Self::freeze`] began.
     pub fn thaw(&mut self) {
         self.process().signal(Signal::SIGCONT);
+    }
+
+    /// Its environment's `JOURNAL_STREAM`, were its log journald's: device and inode, as
+    /// `systemd.exec(5)` has them.
+    #[must_use]
+    pub fn journal_stream(&self) -> String {
+        let log = OpenOptions::new().create(true).append(true).open(&self.log);
+        let log = log.and_then(|log| log.metadata()).expect("the agent's log");
+        format!("{}:{}", log.dev(), log.ino())
     }
 
     /// What it has written so far, over all its lives.

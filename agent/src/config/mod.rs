@@ -11,7 +11,7 @@ pub mod variables;
 pub use address::{Address, AddressError};
 pub use ca::{Ca, CaError, CaSource, read_ca};
 pub use offer::Offer;
-pub use read::{SettingError, SettingErrors, generator_token_path, locations, read};
+pub use read::{SettingError, SettingErrors, generator_token_path, locations, logging, read};
 pub use source::{Environment, ProcessEnvironment};
 pub use variables::{VARIABLES, Variable, table};
 
@@ -20,6 +20,7 @@ pub use crate::options::{PodDefaults, UnknownOptions};
 use crate::files::DeliveredFiles;
 use std::path::PathBuf;
 use std::time::Duration;
+use tracing::Level;
 
 /// Where the agent serves and keeps its journal. Known even when other settings are bad, so that
 /// the agent can serve and say which.
@@ -31,7 +32,29 @@ pub struct Locations {
     pub state_dir: PathBuf,
 }
 
-/// Every setting but [`Locations`], checked.
+/// How the log is written. Known even when other settings are bad, so that it can say which.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Logging {
+    /// Where to, and how.
+    pub format: LogFormat,
+    /// The least that is logged.
+    pub level: Level,
+}
+
+/// Where the log goes, and how.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// To journald where it has standard error, else as text.
+    Auto,
+    /// Lines for people, to standard error.
+    Text,
+    /// A JSON object a line, to standard error.
+    Json,
+    /// To journald, with fields.
+    Journal,
+}
+
+/// Every setting but [`Locations`] and [`Logging`], checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
     /// How to reach Vault.

@@ -3,14 +3,15 @@
 use super::values::{self, Parsed};
 use super::variables as table;
 use super::{
-    CaSource, Delivered, Environment, Lifecycle, Locations, PodDefaults, Settings, Variable,
-    VaultSettings, read_ca,
+    CaSource, Delivered, Environment, Lifecycle, Locations, LogFormat, Logging, PodDefaults,
+    Settings, Variable, VaultSettings, read_ca,
 };
 use crate::files::VAULT_ADDR_FILE;
 use std::ffi::OsString;
 use std::fmt;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
+use tracing::Level;
 
 /// One bad setting.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,6 +38,11 @@ pub fn locations(env: &impl Environment) -> Locations {
         socket: location(env, &table::SOCKET),
         state_dir: location(env, &table::STATE_DIR),
     }
+}
+
+/// How the log is written. A bad setting counts as none here; [`read`] reports it.
+pub fn logging(env: &impl Environment) -> Logging {
+    log(&mut Reader::new(env))
 }
 
 /// The file with the generator token, for who does not need to know whether all else is good.
@@ -77,13 +83,9 @@ fn first_of(list: PathBuf) -> PathBuf {
     }
 }
 
-/// Every setting but the locations. Files of CAs are read once, so that a bad one is known early.
+/// Every setting but the locations and the log's. Files of CAs are read once, so that a bad one is known early.
 pub fn read(env: &impl Environment) -> Result<Settings, SettingErrors> {
-    let mut reader = Reader {
-        env,
-        errors: Vec::new(),
-        warnings: Vec::new(),
-    };
+    let mut reader = Reader::new(env);
     let settings = settings(&mut reader);
     match settings {
         Some(mut settings) if reader.errors.is_empty() => {
@@ -99,6 +101,7 @@ fn settings<E: Environment>(reader: &mut Reader<'_, E>) -> Option<Settings> {
     for location in [&table::SOCKET, &table::STATE_DIR] {
         reader.value(location, values::path);
     }
+    log(reader);
     let vault = vault(reader);
     let delivered = delivered(reader, vault.as_ref());
     let pod_defaults = pod_defaults(reader);
@@ -221,6 +224,17 @@ fn pod_defaults<E: Environment>(reader: &mut Reader<'_, E>) -> Option<PodDefault
     })
 }
 
+fn log<E: Environment>(reader: &mut Reader<'_, E>) -> Logging {
+    Logging {
+        format: reader
+            .value(&table::LOG_FORMAT, values::log_format)
+            .unwrap_or(LogFormat::Auto),
+        level: reader
+            .value(&table::LOG_LEVEL, values::log_level)
+            .unwrap_or(Level::INFO),
+    }
+}
+
 fn lifecycle<E: Environment>(reader: &mut Reader<'_, E>) -> Option<Lifecycle> {
     let revoke = reader.value(&table::REVOKE, values::boolean);
     let revoke_delay = reader.value(&table::REVOKE_DELAY, values::delay);
@@ -293,7 +307,15 @@ struct Reader<'a, E> {
     warnings: Vec<String>,
 }
 
-impl<E: Environment> Reader<'_, E> {
+impl<'a, E: Environment> Reader<'a, E> {
+    fn new(env: &'a E) -> Self {
+        Self {
+            env,
+            errors: Vec::new(),
+            warnings: Vec::new(),
+        }
+    }
+
     /// The variable's value, its default where it is not set; nothing when there is neither, or
     /// when it is bad, which is then reported.
     fn value<T>(

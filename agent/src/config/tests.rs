@@ -563,6 +563,43 @@ fn a_certificate_needs_its_key_and_a_key_its_certificate() {
 }
 
 #[test]
+fn the_log_is_known_whatever_else_is_bad_and_a_bad_one_is_reported() {
+    let of = |variables: &[(&'static str, &str)]| logging(&environment(variables));
+    let default = Logging {
+        format: LogFormat::Auto,
+        level: Level::INFO,
+    };
+    assert_eq!(of(&[]), default);
+    for (text, format) in [
+        ("auto", LogFormat::Auto),
+        ("text", LogFormat::Text),
+        ("json", LogFormat::Json),
+        ("journal", LogFormat::Journal),
+    ] {
+        let set = [("VAULTTMPFS_LOG_FORMAT", text), ("VAULT_ADDR", "bad")];
+        assert_eq!(of(&set), Logging { format, ..default });
+    }
+    for (text, level) in [
+        ("error", Level::ERROR),
+        ("warn", Level::WARN),
+        ("info", Level::INFO),
+        ("debug", Level::DEBUG),
+    ] {
+        let set = [("VAULTTMPFS_LOG_LEVEL", text)];
+        assert_eq!(of(&set), Logging { level, ..default });
+    }
+    let bad = [
+        ("VAULTTMPFS_LOG_FORMAT", "JSON"),
+        ("VAULTTMPFS_LOG_LEVEL", "trace"),
+    ];
+    assert_eq!(of(&bad), default);
+    assert_eq!(
+        refusal(&bad),
+        r#"VAULTTMPFS_LOG_FORMAT="JSON": expected auto, text, json or journal; VAULTTMPFS_LOG_LEVEL="trace": expected error, warn, info or debug"#
+    );
+}
+
+#[test]
 fn locations_are_known_whatever_else_is_bad() {
     let at = |variables: &[(&'static str, &str)]| {
         let locations = locations(&environment(variables));

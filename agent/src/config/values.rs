@@ -1,12 +1,13 @@
 //! What a variable's text must be. Each parser answers with what is expected.
 
-use super::{Address, AddressError, RateLimit, WatchUnwrap};
+use super::{Address, AddressError, LogFormat, RateLimit, WatchUnwrap};
 use crate::duration;
 use crate::files::check_token_filename;
 use crate::options::{self, RoleName, RoleNameError, UnknownOptions};
 use rustls::pki_types::DnsName;
 use std::path::PathBuf;
 use std::time::Duration;
+use tracing::Level;
 use url::Host;
 
 /// The longest name that ends up in Vault's request header or a token's metadata, in characters.
@@ -111,6 +112,26 @@ pub(super) fn rate_limit(text: &str) -> Parsed<RateLimit> {
         interval: Duration::from_secs_f64(rate.recip()),
         burst,
     })
+}
+
+pub(super) fn log_format(text: &str) -> Parsed<LogFormat> {
+    match text {
+        "auto" => Ok(LogFormat::Auto),
+        "text" => Ok(LogFormat::Text),
+        "json" => Ok(LogFormat::Json),
+        "journal" => Ok(LogFormat::Journal),
+        _ => Err("auto, text, json or journal".to_owned()),
+    }
+}
+
+pub(super) fn log_level(text: &str) -> Parsed<Level> {
+    match text {
+        "error" => Ok(Level::ERROR),
+        "warn" => Ok(Level::WARN),
+        "info" => Ok(Level::INFO),
+        "debug" => Ok(Level::DEBUG),
+        _ => Err("error, warn, info or debug".to_owned()),
+    }
 }
 
 pub(super) fn server_name(text: &str) -> Parsed<String> {

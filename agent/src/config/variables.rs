@@ -101,6 +101,10 @@ variables! {
         "One look before a wrapping ends: `true` says that nobody unwrapped, `revoke` also ends the token, `false` does not look.";
     MAX_VAULT_RATE: ["VAULTTMPFS_MAX_VAULT_RATE"], "20",
         "The most renewals and revocations a second.";
+    LOG_FORMAT: ["VAULTTMPFS_LOG_FORMAT"], "auto",
+        "`text` or `json` to standard error, `journal` to journald with fields; `auto` is `journal` where standard error leads there, else `text`.";
+    LOG_LEVEL: ["VAULTTMPFS_LOG_LEVEL"], "info",
+        "The least that is logged: `error`, `warn`, `info` or `debug`.";
     SOCKET: ["VAULTTMPFS_SOCKET"], vaulttmpfs_api::DEFAULT_SOCKET,
         "The agent's Unix socket, for agent, shim and commands.";
     STATE_DIR: ["VAULTTMPFS_STATE_DIR", SYSTEMD_STATE_DIR], "/var/lib/vaulttmpfs",

@@ -16,7 +16,8 @@ use vaulttmpfs_api::{MountDir, POD_UID_OPTION};
 const PREFIX: &str = "vault/";
 
 const POLICIES: &str = "vault/policies";
-const ROLE: &str = "vault/role";
+/// The option that names the token role.
+pub const ROLE: &str = "vault/role";
 const UNWRAP: &str = "vault/unwrap";
 const FILE_PERMISSIONS: &str = "vault/filePermissions";
 const WRAP_TTL: &str = "vault/wrapTTL";

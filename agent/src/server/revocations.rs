@@ -6,7 +6,10 @@ use crate::failure::Failure;
 
 /// `POST /v1/revocations/hold`.
 pub(super) fn hold(agent: &Agent) -> Result<Answer, Failure> {
-    tracing::warn!("all revocations are held, as an admin wants it");
+    tracing::warn!(
+        news = true,
+        "all revocations are held, as an admin wants it"
+    );
     if let Err(error) = agent.volumes()?.hold("an admin wants it so") {
         tracing::warn!("the hold will not outlive a restart: {error}");
     }

@@ -47,7 +47,7 @@ pub(super) async fn mount(
         let outcome = match parse(&body) {
             Ok(request) => {
                 let outcome = mounter.mount(&request).await;
-                say(&request, &outcome, started);
+                say(&request, mounter.role_of(&request), &outcome, started);
                 outcome.map(|volume| Undelivered::new(agent, volume))
             }
             Err(failure) => Err(failure),
@@ -262,6 +262,7 @@ fn parse(body: &[u8]) -> Result<MountRequest<'_>, Failure> {
 /// One line in the log for each mount.
 fn say(
     request: &MountRequest<'_>,
+    role: &str,
     outcome: &Result<VolumeAnswer<'static>, Failure>,
     started: std::time::Instant,
 ) {
@@ -270,17 +271,18 @@ fn say(
         option("kubernetes.io/pod.name"),
         option("kubernetes.io/pod.namespace"),
     );
-    let ms = crate::clock::millis(started.elapsed());
+    let duration_ms = crate::clock::millis(started.elapsed());
     match outcome {
         Ok(volume) => {
-            tracing::info!(volume = %volume.id, pod, namespace, ms, "a volume for {}", request.mount_dir);
+            tracing::info!(volume = %volume.id, pod, namespace, role, duration_ms, "a volume for {}", request.mount_dir);
         }
         Err(failure) => {
             tracing::warn!(
                 reason = failure.reason.word(),
                 pod,
                 namespace,
-                ms,
+                role,
+                duration_ms,
                 "no volume for {}: {failure}",
                 request.mount_dir
             );

@@ -399,7 +399,11 @@ impl Session {
         let known =
             matches!(&self.state.borrow().standing, Standing::Degraded(known) if known == failure);
         if !known {
-            tracing::warn!(reason = failure.reason.word(), "not ready: {failure}");
+            tracing::warn!(
+                news = true,
+                reason = failure.reason.word(),
+                "not ready: {failure}"
+            );
         }
     }
 

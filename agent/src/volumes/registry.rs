@@ -205,7 +205,7 @@ impl Volumes {
         }
         if record.state == State::Ended {
             registry.free(&record.mount_dir, id);
-            tracing::info!(volume = %id, pod = record.pod.name, namespace = record.pod.namespace, "ended: nobody waits for it any more");
+            say_ended(&record, "nobody waits for it any more");
         }
         self.know(&mut registry, record);
         written.map(|()| wanted)
@@ -436,7 +436,7 @@ impl Volumes {
             return Ok(());
         }
         self.end_record(record, by_absence);
-        tracing::info!(volume = %id, pod = record.pod.name, namespace = record.pod.namespace, "ended: {why}");
+        say_ended(record, why);
         (known.progress, known.hurry) = (Progress::default(), false);
         let mount_dir = known.record.mount_dir.clone();
         registry.free(&mount_dir, id);
@@ -446,6 +446,19 @@ impl Volumes {
     fn end_record(&self, record: &mut Record, by_absence: bool) {
         record.end(Moment::now(), by_absence, self.rules.revoke);
     }
+}
+
+/// One line in the log for each volume's end, with how long it lived.
+fn say_ended(record: &Record, why: &str) {
+    let lived = Moment::now().since(record.created);
+    tracing::info!(
+        volume = %record.id,
+        pod = record.pod.name,
+        namespace = record.pod.namespace,
+        role = record.role,
+        duration_ms = clock::millis(lived),
+        "ended: {why}"
+    );
 }
 
 impl Registry {

@@ -118,6 +118,7 @@ impl Volumes {
             let why =
                 format!("{gone} of {all} volumes vanished within a minute without an unmount call");
             tracing::error!(
+                news = true,
                 "{why}: nothing is revoked until an admin says so: `vaulttmpfs revocations release`"
             );
             self.hold_locked(registry, why);

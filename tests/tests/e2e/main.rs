@@ -18,6 +18,7 @@ mod hostile;
 mod install_driver;
 mod installed;
 mod lifecycle;
+mod log;
 mod migrate;
 mod mount;
 mod options;
