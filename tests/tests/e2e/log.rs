@@ -17,12 +17,7 @@ fn mount_unmount_and_fail(lab: &Lab) -> String {
 
 /// The fields of each of the three, as they are named everywhere, but the time that each took.
 fn expected(id: &str) -> [Vec<(&'static str, String)>; 3] {
-    let pod = |name: &str| {
-        vec![
-            ("pod", name.to_owned()),
-            ("namespace", "default".to_owned()),
-        ]
-    };
+    let pod = |name: &str| vec![("pod", name.to_owned()), ("namespace", "shop".to_owned())];
     let whole = [
         ("role", "applications".to_owned()),
         ("volume", id.to_owned()),
@@ -163,6 +158,11 @@ fn a_bad_setting_of_the_log_is_one_like_any_other() {
 fn a_failure_that_goes_on_is_said_once_a_pod_and_counted_at_the_end() {
     let mut lab = Lab::start();
     lab.vault.seal();
+    let volume = lab.kubelet.volume(&Pod::new("first"), "vault");
+    let _ = lab.kubelet.mount(&volume, &lab.options());
+    eventually("the agent to see that Vault is sealed", || {
+        (lab.agent.call("GET", "/readyz", "").status == 503).then_some(())
+    });
     for pod in ["web-0", "web-1"] {
         let volume = lab.kubelet.volume(&Pod::new(pod), "vault");
         for _ in 0..3 {
