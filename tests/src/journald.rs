@@ -74,15 +74,15 @@ fn entry(mut bytes: &[u8]) -> Entry {
     while let Some(end) = bytes.iter().position(|byte| *byte == b'\n') {
         let (line, rest) = (&bytes[..end], &bytes[end + 1..]);
         bytes = rest;
-        let (name, value) = match line.iter().position(|byte| *byte == b'=') {
-            Some(sign) => (&line[..sign], &line[sign + 1..]),
-            None => {
-                let (length, rest) = bytes.split_at(LENGTH);
-                let length = u64::from_le_bytes(length.try_into().expect("eight bytes"));
-                let (value, rest) = rest.split_at(usize::try_from(length).expect("a length"));
-                bytes = &rest[1..];
-                (line, value)
-            }
+        let sign = line.iter().position(|byte| *byte == b'=');
+        let (name, value) = if let Some(sign) = sign {
+            (&line[..sign], &line[sign + 1..])
+        } else {
+            let (length, rest) = bytes.split_at(LENGTH);
+            let length = u64::from_le_bytes(length.try_into().expect("eight bytes"));
+            let (value, rest) = rest.split_at(usize::try_from(length).expect("a length"));
+            bytes = &rest[1..];
+            (line, value)
         };
         entry.insert(text(name), text(value));
     }

@@ -3,6 +3,7 @@
 use super::event::Said;
 use crate::duration;
 use std::collections::{HashMap, HashSet};
+use std::fmt::Write;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::{Duration, Instant};
 use tracing::Level;
@@ -106,14 +107,10 @@ impl Kind {
     fn admit(&mut self, said: Said, now: Instant) -> Option<Said> {
         let text = digest(&said.message);
         if self.is_over(now) {
-            return Some(match self.held_back.take() {
-                Some((count, _)) => counted(said, count, self.restart(now)),
-                None => {
-                    *self = Self::new(now);
-                    self.said.insert(text);
-                    said
-                }
-            });
+            if let Some((count, _)) = self.held_back.take() {
+                return Some(counted(said, count, self.restart(now)));
+            }
+            *self = Self::new(now);
         }
         if self.said.len() < MOST_TEXTS && self.said.insert(text) {
             return Some(said);
@@ -149,7 +146,8 @@ fn counted(mut said: Said, count: u64, elapsed: Duration) -> Said {
         Some(reason) => format!(", {reason}"),
         None => String::new(),
     };
-    said.message += &format!(" ({times} more in the last {elapsed}{class})");
+    // Writing to a String cannot fail.
+    let _ = write!(said.message, " ({times} more in the last {elapsed}{class})");
     said
 }
 
