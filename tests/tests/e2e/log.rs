@@ -84,11 +84,10 @@ fn where_standard_error_is_journalds_it_gets_the_fields_itself() {
     lab.agent.start();
     lab.agent.wait_until_ready();
     let id = mount_unmount_and_fail(&lab);
-    let mut all = String::new();
+    let mut all = Vec::new();
     let priorities = ["6", "6", "4"];
     for ((message, priority), fields) in MESSAGES.iter().zip(priorities).zip(expected(&id)) {
         let entry = journald.hears(message);
-        all += &format!("{entry:?}\n");
         assert_eq!(entry["SYSLOG_IDENTIFIER"], "vaulttmpfs");
         assert_eq!(entry["PRIORITY"], priority);
         for (name, value) in fields {
@@ -97,11 +96,13 @@ fn where_standard_error_is_journalds_it_gets_the_fields_itself() {
         }
         let duration = entry["VAULTTMPFS_DURATION_MS"].parse::<u64>();
         assert!(duration.is_ok(), "{entry:?}");
+        all.push(entry);
     }
     assert!(lab.agent.stop().success());
     let rest: Vec<Entry> = journald.heard();
     assert!(!rest.is_empty(), "it says that it stops");
-    all += &format!("{rest:?}");
+    all.extend(rest);
+    let all = format!("{all:?}");
     lab.vault.secrets().assert_absent("the journal", &all);
     assert_eq!(lab.agent.log(), "", "nothing is said twice");
 }
