@@ -75,11 +75,20 @@ fn a_driver_with_volumes_stays_until_they_are_gone() {
         .sh(&format!("ls -A {PLUGINS} 2>/dev/null || true"));
     assert_eq!(left.trim(), "", "{command} in: {said}");
 
-    // Who comes back finds its volumes' tokens in the journal, and revokes them.
+    // Who comes back finds its volumes' tokens in the journal, and revokes them as soon as another volume
+    // shows that this agent, in a mount namespace of its own, would see them.
     site.apt(PACKAGE);
     site.machine.sh(&format!("systemctl start {AGENT}"));
-    site.wait_for_living(0);
-    site.unmount(&site.mount("web-1"));
+    let other = site.mount("web-1");
+    site.wait_for_living(1);
+    assert_eq!(
+        site.vault
+            .root()
+            .unwrap(&site.machine.inside(|| other.read("vault-token")))
+            .status,
+        200
+    );
+    site.unmount(&other);
 }
 
 /// Removes the package, and returns what was said.
