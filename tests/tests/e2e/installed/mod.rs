@@ -2,6 +2,7 @@
 
 mod calls;
 mod first_pod;
+mod journal;
 mod machine;
 mod reboot;
 mod removal;
