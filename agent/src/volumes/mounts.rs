@@ -30,6 +30,32 @@ pub(super) fn namespace() -> Option<u64> {
     namespace.ok().map(|namespace| namespace.ino())
 }
 
+/// The mount table as it is now; empty where it cannot be read.
+pub(super) fn table() -> String {
+    let table = std::fs::read(MOUNT_TABLE).unwrap_or_default();
+    String::from_utf8_lossy(&table).into_owned()
+}
+
+/// Do mounts at this directory spread to this process's mount table from the one that it was copied
+/// from? So it is in a systemd service's sandbox, which is its host's slave; a table that was cut off,
+/// or never was a copy, has no master (`mount_namespaces(7)`).
+pub(super) fn follows(mountinfo: &str, directory: &str) -> bool {
+    let covers = |point: &str| {
+        let rest = directory.strip_prefix(point.trim_end_matches('/'));
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    };
+    mountinfo
+        .lines()
+        .filter_map(|line| {
+            let mut fields = line.split_once(" - ")?.0.split(' ').skip(4);
+            let point = fields.next().filter(|point| covers(point))?;
+            Some((point.len(), fields.any(|tag| tag.starts_with("master:"))))
+        })
+        // Of several on one another the last is on top.
+        .max_by_key(|(length, _)| *length)
+        .is_some_and(|(_, follows)| follows)
+}
+
 /// Tells when something was mounted or unmounted, anywhere in this process's mount namespace.
 pub(super) struct Changes(AsyncFd<OwnedFd>);
 
@@ -79,5 +105,21 @@ mod tests {
              34 20 0:9 / /k/d rw - tmpfs\n"
         );
         assert_eq!(ids(&table), HashSet::from([id.parse().unwrap()]));
+    }
+
+    #[test]
+    fn a_sandbox_follows_its_host() {
+        let table = "20 1 8:1 / / rw shared:7 master:1 - ext4 /dev/vda rw\n\
+                     21 20 0:5 / /var/lib rw shared:8 - tmpfs tmpfs rw\n\
+                     22 20 0:6 / /var/lib/kubelet rw shared:9 - tmpfs tmpfs rw\n\
+                     23 20 0:7 / /var/lib/kubelet rw shared:9 master:3 - ext4 /dev/vdb rw\n";
+        assert!(follows(table, "/var/lib/kubelet/pods/1/volumes/d/v"));
+        assert!(follows(table, "/k/pods/1/volumes/d/v"));
+        assert!(!follows(table, "/var/lib/kubelet2/pods/1/volumes/d/v"));
+        assert!(!follows("", "/k"));
+        assert!(!follows(
+            "20 1 8:1 / / rw shared:7 - ext4 /dev/vda rw\n",
+            "/k"
+        ));
     }
 }

@@ -96,6 +96,9 @@ pub(super) struct Known {
     pub(super) hurry: bool,
     /// Missing from the mount table since.
     pub(super) absent_since: Option<u64>,
+    /// Taken up from the journal where this process's mount table follows the one that it was copied from,
+    /// as a sandbox's does.
+    pub(super) follows: bool,
 }
 
 /// The answer to a shim that says it has attached a volume.
@@ -135,8 +138,9 @@ impl Volumes {
             registry.held = volumes.journal.held();
             // The newest of a directory's volumes has it.
             records.sort_by_key(|record| record.created.boottime);
+            let table = mounts::table();
             for record in records {
-                volumes.take_up(&mut registry, record);
+                volumes.take_up(&mut registry, record, &table);
             }
         }
         volumes
@@ -297,15 +301,16 @@ impl Volumes {
     }
 
     /// Does a volume's absence from the mount table mean that it is gone? Where the table has shown
-    /// this process others of its namespace; and where it was seen before in this very namespace.
+    /// this process others of its namespace; and where an earlier process saw it, and this one is in the
+    /// volume's own namespace or in one that mounts spread to.
     pub(super) fn would_be_seen(&self, known: &Known, sighted: &HashSet<u64>) -> bool {
         match known.record.mount_namespace {
             Some(namespace) => {
-                sighted.contains(&namespace)
-                    || known.record.seen && self.namespace == Some(namespace)
+                let here = self.namespace == Some(namespace) || known.follows;
+                sighted.contains(&namespace) || known.record.seen && here
             }
             // Adopted, or an older shim's: where the kubelet is, others are.
-            None => known.record.seen && !sighted.is_empty(),
+            None => known.record.seen && (!sighted.is_empty() || known.follows),
         }
     }
 
@@ -386,14 +391,18 @@ impl Volumes {
         written
     }
 
-    fn take_up(&self, registry: &mut Registry, mut record: Record) {
+    fn take_up(&self, registry: &mut Registry, mut record: Record, table: &str) {
         let id = record.id;
         let same_boot = record.origin.same_boot(&self.here);
         if !same_boot {
             record.carry_over(&self.here, Moment::now());
         }
         let (state, mount_dir) = (record.state, record.mount_dir.clone());
+        let follows = mounts::follows(table, &record.mount_dir);
         self.know(registry, record);
+        if let Some(known) = registry.known.get_mut(&id) {
+            known.follows = follows;
+        }
         if state == State::Ended {
             return;
         }
@@ -508,6 +517,7 @@ impl Known {
             progress: Progress::default(),
             hurry: false,
             absent_since: None,
+            follows: false,
         };
         known.settle_at = known.last_look();
         known
