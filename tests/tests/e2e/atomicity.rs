@@ -102,6 +102,12 @@ fn kill_the_agent_at_random_moments(mounts: usize) {
         .map(|_| lab.kubelet.volume(&Pod::new("web-0"), "vault"))
         .collect();
     let (kubelet, options) = (lab.kubelet.clone(), lab.options());
+    // About half of its lives are long enough for a mount, however busy the machine is.
+    let begun = Instant::now();
+    lab.agent.kill();
+    lab.agent.start();
+    lab.agent.wait_until_ready();
+    let life = 3 * u64::try_from(begun.elapsed().as_micros()).expect("a short time");
     let mut kills = 0;
     let outcomes: Vec<_> = std::thread::scope(|scope| {
         let mounts = scope.spawn(|| {
@@ -110,7 +116,7 @@ fn kill_the_agent_at_random_moments(mounts: usize) {
                 .collect()
         });
         while !mounts.is_finished() {
-            std::thread::sleep(Duration::from_micros(numbers.below(60_000)));
+            std::thread::sleep(Duration::from_micros(numbers.below(life)));
             lab.agent.kill();
             lab.agent.start();
             kills += 1;
