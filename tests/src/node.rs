@@ -91,15 +91,7 @@ impl Node {
 
     /// Gives the node a directory of the machine's as its own: what is changed in it, only the node sees.
     pub fn own(&self, directory: &str) {
-        let layers = self.path("own").join(directory.replace('/', "-"));
-        let (upper, work) = (layers.join("upper"), layers.join("work"));
-        for layer in [&upper, &work] {
-            fs::create_dir_all(layer).expect("a layer");
-        }
-        let (upper, work) = (upper.display(), work.display());
-        let options = format!("lowerdir={directory},upperdir={upper},workdir={work}");
-        let (kind, flags) = (Some("overlay"), MsFlags::empty());
-        mount(Some("own"), directory, kind, flags, Some(&*options)).expect("an overlay");
+        own(directory, &self.path("own"));
     }
 
     /// Writes a file that the agent may read.
@@ -173,6 +165,19 @@ impl Node {
         }
         text
     }
+}
+
+/// Lets whatever this mount namespace changes in a directory go below `layers`, on a tmpfs.
+pub(crate) fn own(directory: &str, layers: &Path) {
+    let layers = layers.join(directory.replace('/', "-"));
+    let (upper, work) = (layers.join("upper"), layers.join("work"));
+    for layer in [&upper, &work] {
+        fs::create_dir_all(layer).expect("a layer");
+    }
+    let (upper, work) = (upper.display(), work.display());
+    let options = format!("lowerdir={directory},upperdir={upper},workdir={work}");
+    let (kind, flags) = (Some("overlay"), MsFlags::empty());
+    mount(Some("own"), directory, kind, flags, Some(&*options)).expect("an overlay");
 }
 
 /// The journal's records, for tests that need what a real machine does to them: another boot, another

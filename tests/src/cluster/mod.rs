@@ -171,13 +171,7 @@ impl Cluster {
     #[track_caller]
     pub fn wait_until_gone(&self, pods: &[&RealPod]) {
         for pod in pods {
-            self.wait(pod, "to be unmounted", || {
-                self.mounts_of(pod).is_empty().then_some(())
-            });
-            self.wait(pod, "to have no volume's directory", || {
-                let volumes = fs::read_dir(self.volumes_of(pod));
-                (volumes.map_or(0, Iterator::count) == 0).then_some(())
-            });
+            self.wait_until_unmounted(pod);
         }
         eventually_within(PATIENCE, "the revocation of deleted pods' tokens", || {
             self.tokens_of(pods).is_empty().then_some(())
@@ -191,6 +185,18 @@ impl Cluster {
                     .then_some(())
             });
         }
+    }
+
+    /// Waits until no mount and no directory of the pod's volumes is left.
+    #[track_caller]
+    pub fn wait_until_unmounted(&self, pod: &RealPod) {
+        self.wait(pod, "to be unmounted", || {
+            self.mounts_of(pod).is_empty().then_some(())
+        });
+        self.wait(pod, "to have no volume's directory", || {
+            let volumes = fs::read_dir(self.volumes_of(pod));
+            (volumes.map_or(0, Iterator::count) == 0).then_some(())
+        });
     }
 
     /// [`eventually_within`] a pod's patience, with all that is known of the pod where it is in vain.

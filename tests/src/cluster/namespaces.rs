@@ -2,6 +2,7 @@
 //! is gone with the one process that holds them.
 
 use crate::child::RunAs;
+use crate::node::own;
 use crate::{Child, eventually};
 use nix::mount::{MsFlags, mount};
 use std::ffi::OsStr;
@@ -15,6 +16,9 @@ const INSIDE: &str = "VAULTTMPFS_TESTS_CGROUP";
 /// Where containerd and runc keep what is of no use after a reboot, and where the kubelet writes the
 /// containers' output. Both paths are fixed.
 const FIXED: [&str; 2] = ["/run", "/var/log"];
+
+/// Where the product's commands keep what they did to the machine.
+const CHANGED: [&str; 2] = ["/etc", "/var/lib"];
 
 /// What a kubelet changes of the machine's settings, and the values it wants: it is shown that they
 /// are there already.
@@ -86,6 +90,9 @@ fn furnish() {
     for path in FIXED {
         let (tmpfs, none) = (Some("tmpfs"), None::<&str>);
         mount(tmpfs, path, tmpfs, MsFlags::empty(), none).expect("a tmpfs");
+    }
+    for directory in CHANGED {
+        own(directory, Path::new("/run/own"));
     }
     for (name, value) in SYSCTLS {
         let file = Path::new("/run").join(name.replace('/', "."));

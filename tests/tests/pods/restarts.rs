@@ -1,8 +1,12 @@
-//! What happens to a node around running pods: the kubelet, the driver and the mounts come and go.
+//! What happens to a node around running pods: the kubelet, the driver and the mounts come and
+//! go, and in the end the package does.
 
 use nix::mount::{MntFlags, umount2};
-use std::fs;
-use vaulttmpfs_tests::{Cluster, PodManifest, RealPod, in_own_namespaces};
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::Command;
+use vaulttmpfs_tests::{Cluster, PodManifest, RealPod, Said, in_own_namespaces};
 
 fn manifest(name: &str) -> PodManifest {
     PodManifest::new(name)
@@ -18,6 +22,7 @@ fn running_pods_outlive_what_happens_to_the_node() {
         unmounted_by_hand(&cluster);
         driver_replaced(&cluster);
         kubelet_killed_in_a_mount(&mut cluster);
+        package_removed(&mut cluster);
         assert_eq!(cluster.lab.living(), 0);
     });
 }
@@ -56,20 +61,33 @@ fn unmounted_by_hand(cluster: &Cluster) {
 
 /// The new driver unmounts what the old one mounted, and the kubelet knows no moment without one.
 fn driver_replaced(cluster: &Cluster) {
+    let node = &cluster.lab.node;
     let old = cluster.run(&manifest("old-driver"));
-    let installed = cluster.lab.node.driver();
-    let new = installed.with_extension("new");
-    // A file beside it in its directory would be an event of its own.
-    let new = cluster
-        .lab
-        .node
-        .path("plugins")
-        .join(new.file_name().unwrap());
-    fs::copy(&installed, &new).unwrap();
-    fs::rename(&new, &installed).unwrap();
+    let (trace, built) = (node.path("trace"), node.built_driver());
+    let traced = format!(
+        "#!/bin/sh\necho \"$1 $2\" >>{}\nexec {} \"$@\"\n",
+        trace.display(),
+        built.display()
+    );
+    replace_driver(cluster, traced.as_bytes());
     let other = cluster.run(&manifest("new-driver"));
     cluster.wait_for_volumes(&[&other]);
+    let volume = |pod| cluster.volumes_of(pod).join("secret").display().to_string();
+    let (mounted, unmounted) = (volume(&other), volume(&old));
     cluster.end(&[&old, &other]);
+    let trace = fs::read_to_string(trace).expect("the new driver's trace");
+    for call in [format!("mount {mounted}"), format!("unmount {unmounted}")] {
+        assert!(trace.lines().any(|line| line == call), "{call}: {trace}");
+    }
+    replace_driver(cluster, &fs::read(built).unwrap());
+}
+
+/// By rename, from outside its directory: a file beside it would be an event of its own.
+fn replace_driver(cluster: &Cluster, program: &[u8]) {
+    let new = cluster.lab.node.path("plugins/.new");
+    fs::write(&new, program).unwrap();
+    fs::set_permissions(&new, Permissions::from_mode(0o755)).unwrap();
+    fs::rename(&new, cluster.lab.node.driver()).unwrap();
 }
 
 /// The driver's call goes on without the kubelet; the next kubelet calls another beside it.
@@ -85,6 +103,47 @@ fn kubelet_killed_in_a_mount(cluster: &mut Cluster) {
     wait_for_calls(cluster, &pod, 0);
     cluster.wait_for_volumes(&[&pod]);
     cluster.end(&[&pod]);
+}
+
+/// The driver stays until the last volume is gone, and then goes by what the removal told.
+fn package_removed(cluster: &mut Cluster) {
+    let place = cluster.lab.node.path("plugins");
+    let driver = cluster.lab.node.driver();
+    let built = cluster.lab.node.built_driver();
+    let path = |path: &Path| path.to_str().unwrap().to_owned();
+    let installed = install_driver(
+        cluster,
+        &["--from", &path(&built), "--plugin-dir", &path(&place)],
+    );
+    assert_eq!(installed.status, 0, "{installed:?}");
+    let pod = cluster.run(&manifest("without-package"));
+    cluster.wait_for_volumes(&[&pod]);
+
+    // What packaging/deb/prerm does.
+    cluster.lab.agent.stop();
+    let said = install_driver(cluster, &["--remove"]);
+    assert_eq!(said.status, 3, "{said:?}");
+    assert!(said.errors.contains("shop/without-package"), "{said:?}");
+    assert!(driver.exists());
+
+    cluster.delete(&pod);
+    cluster.wait_until_unmounted(&pod);
+    let (_, finish) = said.errors.split_once("finish with: ").expect("a command");
+    let finished = Said::by(Command::new("sh").args(["-ec", finish]));
+    assert_eq!(finished.status, 0, "{finished:?}");
+    assert_eq!(fs::read_dir(place).unwrap().count(), 0);
+
+    // Nobody could revoke its token; an agent that is installed again does.
+    assert_eq!(cluster.lab.living(), 1);
+    cluster.lab.agent.start();
+    cluster.wait_until_gone(&[&pod]);
+}
+
+/// As root runs it on a node whose directories are the agent's.
+fn install_driver(cluster: &Cluster, arguments: &[&str]) -> Said {
+    let arguments = [&["install-driver"], arguments].concat();
+    let settings = &cluster.lab.agent.settings;
+    cluster.lab.command_with(&arguments, settings)
 }
 
 fn wait_for_calls(cluster: &Cluster, pod: &RealPod, count: usize) {
