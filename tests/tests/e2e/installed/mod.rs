@@ -4,6 +4,7 @@ mod calls;
 mod first_pod;
 mod journal;
 mod machine;
+mod migrate;
 mod reboot;
 mod removal;
 mod rpm;
