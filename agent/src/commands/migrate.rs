@@ -3,7 +3,7 @@
 
 use super::{complain, say};
 use crate::exit::Exit;
-use crate::{atomic_file, migrate, plain_file};
+use crate::{atomic_file, config, migrate, plain_file};
 use std::ffi::OsString;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -38,7 +38,7 @@ fn migrate(write: bool) -> Result<Exit, String> {
                 .to_owned(),
         );
     }
-    let file = migrate::settings_file();
+    let file = config::settings_file();
     let now = read(&file)?;
     let plan = migrate::plan(&now, &sources);
     for problem in &plan.wrong {

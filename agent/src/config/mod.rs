@@ -2,6 +2,8 @@
 
 mod address;
 mod ca;
+pub(crate) mod env_file;
+mod installed;
 mod offer;
 mod read;
 mod source;
@@ -10,6 +12,7 @@ pub mod variables;
 
 pub use address::{Address, AddressError};
 pub use ca::{Ca, CaError, CaSource, read_ca};
+pub use installed::{Installed, settings_file};
 pub use offer::Offer;
 pub use read::{SettingError, SettingErrors, generator_token_path, locations, logging, read};
 pub use source::{Environment, ProcessEnvironment};

@@ -1,12 +1,11 @@
 //! What the file of settings is to be.
 
-use super::env_file;
 use super::sources::{Setting, Sources};
 use crate::config::variables::{
     CA_DIRECTORY, CA_FILE, CLIENT_CERTIFICATE, CLIENT_KEY, CLIENT_KEY_CREDENTIAL,
     GENERATOR_TOKEN_CREDENTIAL, GENERATOR_TOKEN_PATH, POD_CACERT, SYSTEMD_STATE_DIR,
 };
-use crate::config::{self, Environment, VARIABLES};
+use crate::config::{self, Environment, VARIABLES, env_file};
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs;

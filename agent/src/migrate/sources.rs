@@ -1,6 +1,7 @@
 //! Where the first plugin had its settings from: kubelets that run, and the kubelet's unit.
 
-use super::{env_file, is_meant};
+use super::is_meant;
+use crate::config::env_file;
 use crate::kubelet;
 use crate::plain_file;
 use serde::Deserialize;

@@ -2,7 +2,7 @@
 
 /// The variables that systemd reads from such a file, in order; lines that are none are passed over, as
 /// systemd does it.
-pub(super) fn parse(text: &[u8]) -> Vec<(String, Vec<u8>)> {
+pub(crate) fn parse(text: &[u8]) -> Vec<(String, Vec<u8>)> {
     let mut parser = Parser::default();
     for byte in text {
         parser.take(*byte);
@@ -122,7 +122,7 @@ impl Parser {
 }
 
 /// A line that systemd, and a shell, read as this variable; nothing for a value that systemd refuses.
-pub(super) fn line(name: &str, value: &str) -> Option<String> {
+pub(crate) fn line(name: &str, value: &str) -> Option<String> {
     if value.chars().any(char::is_control) {
         return None;
     }
