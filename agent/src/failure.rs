@@ -70,6 +70,27 @@ impl Failure {
 }
 
 impl Reason {
+    /// Those that a mount can fail for.
+    pub const OF_MOUNTS: [Self; 17] = [
+        Self::BadRequest,
+        Self::Forbidden,
+        Self::TooLarge,
+        Self::BadOptions,
+        Self::BadSettings,
+        Self::PolicyRefused,
+        Self::RoleUnusable,
+        Self::GeneratorToken,
+        Self::VaultUnreachable,
+        Self::VaultSealed,
+        Self::VaultRefused,
+        Self::VaultBusy,
+        Self::VaultFailed,
+        Self::TimedOut,
+        Self::Journal,
+        Self::Ended,
+        Self::Internal,
+    ];
+
     /// The word of [`vaulttmpfs_api::Refusal::reason`].
     #[must_use]
     pub const fn word(self) -> &'static str {

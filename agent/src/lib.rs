@@ -19,6 +19,7 @@ pub mod guard;
 pub mod kubelet;
 pub mod line;
 pub mod logging;
+pub mod metrics;
 pub mod migrate;
 pub mod mount;
 pub mod mount_table;

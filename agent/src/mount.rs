@@ -4,6 +4,7 @@ use crate::clock::{self, Moment};
 use crate::config::{CaError, Settings};
 use crate::failure::{Failure, Reason};
 use crate::files::{self, Credential, DeliveredFiles};
+use crate::metrics::{Metrics, Stages};
 use crate::options::{self, Delivery, MAX_POLICIES, TokenRequest, VolumeRequest};
 use crate::vault::session::{CreateError, Live};
 use crate::vault::{CreateToken, Minted, Role, Roles, Session, Standing, VaultError};
@@ -26,6 +27,7 @@ pub struct Mounter {
     session: Arc<Session>,
     roles: Arc<Roles>,
     volumes: Arc<Volumes>,
+    metrics: Arc<Metrics>,
 }
 
 /// A mount that has come so far that its volume has an id.
@@ -34,6 +36,7 @@ struct Attempt<'a> {
     request: &'a VolumeRequest,
     id: VolumeId,
     attach_by: u64,
+    begun: Instant,
     deadline: Instant,
     mount_namespace: Option<u64>,
 }
@@ -46,6 +49,7 @@ impl Mounter {
         delivered: DeliveredFiles,
         session: Arc<Session>,
         volumes: Arc<Volumes>,
+        metrics: Arc<Metrics>,
     ) -> Self {
         Self {
             settings,
@@ -53,6 +57,7 @@ impl Mounter {
             session,
             roles: Arc::default(),
             volumes,
+            metrics,
         }
     }
 
@@ -86,6 +91,14 @@ impl Mounter {
         )
     }
 
+    /// Whether a volume could be recorded now, by a try.
+    ///
+    /// # Errors
+    /// It could not: a mount would fail so.
+    pub fn could_record(&self) -> Result<(), Failure> {
+        self.volumes.could_record().map_err(journal)
+    }
+
     /// When a mount must be over whose caller has this much time left.
     #[must_use]
     pub fn deadline(left_ms: u64) -> Instant {
@@ -111,6 +124,7 @@ impl Mounter {
         &self,
         request: &MountRequest<'_>,
     ) -> Result<VolumeAnswer<'static>, Failure> {
+        let begun = Instant::now();
         let deadline = Self::deadline(request.left_ms);
         let mount_namespace = request.mount_namespace;
         let attach_by =
@@ -134,6 +148,7 @@ impl Mounter {
             request: &request,
             id,
             attach_by,
+            begun,
             deadline,
             mount_namespace,
         };
@@ -175,13 +190,14 @@ impl Attempt<'_> {
             node: &self.mounter.settings.node,
             cluster: self.mounter.settings.cluster.as_deref(),
         };
-        let minted = match session.create(&live, &create, self.deadline).await {
-            Ok(minted) => minted,
+        let (minted, asked) = match session.create(&live, &create, self.deadline).await {
+            Ok(made) => made,
             Err(CreateError::NoPlace) => return Err(self.too_late()),
             Err(CreateError::Vault(error)) => {
                 return Err(self.refusal(&live, policies, &error).await);
             }
         };
+        let answered = Instant::now();
         let record = self.record(&minted, policies, role.as_deref(), &live.health.cluster_id);
         let volumes = &self.mounter.volumes;
         if !volumes.minted(record).map_err(journal)? {
@@ -192,8 +208,15 @@ impl Attempt<'_> {
         if role.is_none() {
             self.note_role();
         }
-        self.answer(&minted)
-            .inspect_err(|_| volumes.undelivered(self.id))
+        let answer = self
+            .answer(&minted)
+            .inspect_err(|_| volumes.undelivered(self.id))?;
+        self.mounter.metrics.mounted(Stages {
+            queue: asked - self.begun,
+            vault: answered - asked,
+            reply: answered.elapsed(),
+        });
+        Ok(answer)
     }
 
     /// The token role, where the mount cannot do without knowing it. Elsewhere it is read behind

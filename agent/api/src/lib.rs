@@ -10,7 +10,8 @@
 //! | `GET /v1/volumes`, `GET /v1/status` | 200, without accessors |
 //! | `POST /v1/reload` | 204 the generator token in its file is in use; 503 it is not, and why |
 //! | `POST /v1/revocations/hold`, `POST /v1/revocations/release` | 204 |
-//! | `GET /healthz`, `GET /readyz` | 200 or 503 |
+//! | `GET /metrics` | 200, in Prometheus' text format |
+//! | `GET /healthz`, `GET /readyz` | 200; 503 and why not |
 //!
 //! Every other answer carries a [`Refusal`]. Unknown fields are ignored on both sides and none
 //! changes its meaning within `/v1`: shims in several plugin directories may be older or newer than
@@ -51,6 +52,9 @@ pub const DRIVER_MARK_END: &str = " (FlexVolume driver cloudwatt/vaulttmpfs)";
 
 /// The path of the volumes: `POST`, `DELETE` and `GET`.
 pub const VOLUMES_PATH: &str = "/v1/volumes";
+
+/// How a driver's `User-Agent` begins; its version follows. An older one says nothing.
+pub const DRIVER_AGENT: &str = "vaulttmpfs-shim/";
 
 /// What the shim may leave behind of a mount's options: keys under this prefix carry Kubernetes
 /// secrets, which the agent has no use for.

@@ -3,6 +3,7 @@
 use crate::config::{self, Locations, ProcessEnvironment};
 use crate::exit::Exit;
 use crate::failure::{Failure, Reason};
+use crate::metrics::Metrics;
 use crate::mount::Mounter;
 use crate::server::{self, Agent, Duty, OwnSocket};
 use crate::systemd;
@@ -28,7 +29,8 @@ const LOOK_AGAIN: Duration = Duration::from_secs(1);
 pub fn run() -> Exit {
     let supervised = systemd::runs_us();
     let locations = config::locations(&ProcessEnvironment);
-    let duty = match assemble(&locations) {
+    let metrics = Arc::new(Metrics::default());
+    let duty = match assemble(&locations, &metrics) {
         Ok(duty) => duty,
         Err(refusal) => {
             tracing::error!("{}", refusal.failure);
@@ -39,7 +41,7 @@ pub fn run() -> Exit {
             Duty::Misconfigured(refusal.failure)
         }
     };
-    let agent = Arc::new(Agent::new(duty, supervised));
+    let agent = Arc::new(Agent::new(duty, metrics, supervised));
     // A current-thread runtime: the work is waiting, and each thread would cost memory.
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -113,7 +115,7 @@ async fn work(locations: &Locations, agent: &Agent) -> Infallible {
 async fn until_mended(locations: &Locations, agent: &Agent) {
     loop {
         agent.missed.notified().await;
-        if assemble(locations).is_ok() {
+        if assemble(locations, &agent.metrics).is_ok() {
             return;
         }
         tokio::time::sleep(LOOK_AGAIN).await;
@@ -185,7 +187,7 @@ impl Refusal {
 }
 
 /// Builds what does the work, from the process's environment.
-fn assemble(locations: &Locations) -> Result<Duty, Refusal> {
+fn assemble(locations: &Locations, metrics: &Arc<Metrics>) -> Result<Duty, Refusal> {
     let settings =
         config::read(&ProcessEnvironment).map_err(|errors| Refusal::settings(&errors))?;
     let delivered = settings
@@ -195,19 +197,26 @@ fn assemble(locations: &Locations) -> Result<Duty, Refusal> {
     for warning in &settings.warnings {
         tracing::warn!("{warning}");
     }
-    let session = Session::new(&settings);
+    let session = Session::new(&settings, Arc::clone(metrics));
     let here = Origin::here(
         session.address().to_owned(),
         settings.vault.namespace.clone(),
     );
     let (journal, records) = Journal::open(&locations.state_dir, &here)
         .map_err(|problem| Refusal::state_directory(&problem))?;
-    let volumes = Arc::new(Volumes::new(journal, records, here, &settings.lifecycle));
+    let volumes = Arc::new(Volumes::new(
+        journal,
+        records,
+        here,
+        &settings.lifecycle,
+        Arc::clone(metrics),
+    ));
     let mounter = Arc::new(Mounter::new(
         settings,
         delivered,
         Arc::clone(&session),
         Arc::clone(&volumes),
+        Arc::clone(metrics),
     ));
     Ok(Duty::Working {
         mounter,

@@ -6,6 +6,8 @@
 mod answer;
 mod bind;
 mod connection;
+mod health;
+mod metrics;
 mod peer;
 mod places;
 mod reload;

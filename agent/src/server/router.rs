@@ -2,12 +2,21 @@
 
 use super::answer::{self, Answer};
 use super::connection::Connection;
-use super::{reload, revocations, status, volumes};
+use super::{health, metrics, reload, revocations, volumes};
 use crate::failure::{Failure, Reason};
 use hyper::body::Incoming;
 use hyper::{Method, Request};
 use std::sync::Arc;
 use vaulttmpfs_api::{VOLUMES_PATH, VolumeId};
+
+/// Where Prometheus looks for metrics.
+const METRICS_PATH: &str = "/metrics";
+
+/// Whether the agent lives.
+const HEALTH_PATH: &str = "/healthz";
+
+/// Whether it could serve a mount.
+const READY_PATH: &str = "/readyz";
 
 /// Answers one request; a failure is said to the caller here and nowhere else.
 pub(super) async fn answer(connection: Arc<Connection>, request: Request<Incoming>) -> Answer {
@@ -33,8 +42,9 @@ async fn route(
         };
     }
     match (request.method(), path) {
-        (&Method::GET, "/healthz") => Ok(answer::json(&serde_json::json!({ "alive": true }))),
-        (&Method::GET, "/readyz") => status::ready(agent),
+        (&Method::GET, HEALTH_PATH) => Ok(health::alive(agent)),
+        (&Method::GET, READY_PATH) => Ok(health::ready(agent)),
+        (&Method::GET, METRICS_PATH) => metrics::scrape(agent),
         (&Method::GET, "/v1/status") => Ok(answer::json(&agent.status())),
         (&Method::GET, VOLUMES_PATH) => volumes::list(agent),
         (&Method::POST, VOLUMES_PATH) => {
@@ -57,10 +67,12 @@ async fn route(
             only_root(connection)?;
             revocations::release(agent)
         }
-        (_, "/healthz" | "/readyz" | "/v1/status" | VOLUMES_PATH) => Err(Failure::new(
-            Reason::BadMethod,
-            format!("{} is not served for this path", request.method()),
-        )),
+        (_, HEALTH_PATH | READY_PATH | METRICS_PATH | "/v1/status" | VOLUMES_PATH) => {
+            Err(Failure::new(
+                Reason::BadMethod,
+                format!("{} is not served for this path", request.method()),
+            ))
+        }
         _ => Err(nothing_here()),
     }
 }
@@ -80,7 +92,7 @@ fn volume_id(text: &str) -> Result<VolumeId, Failure> {
 fn nothing_here() -> Failure {
     Failure::new(
         Reason::NotFound,
-        "nothing is served here; see /v1/volumes and /v1/status",
+        "nothing is served here; see /v1/volumes, /v1/status and /metrics",
     )
 }
 

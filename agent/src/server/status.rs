@@ -1,7 +1,7 @@
 //! What the agent says of itself.
 
-use super::answer::{self, Answer};
 use crate::failure::{Failure, Reason};
+use crate::metrics::Metrics;
 use crate::mount::Mounter;
 use crate::vault::session::Life;
 use crate::vault::{Session, Standing};
@@ -15,6 +15,8 @@ use vaulttmpfs_api::VolumeId;
 pub struct Agent {
     /// What it is at.
     pub duty: Duty,
+    /// What it has counted.
+    pub metrics: Arc<Metrics>,
     /// systemd runs it, and starts it anew when it ends.
     pub supervised: bool,
     /// It is to finish what it has accepted, end, and be started anew.
@@ -87,9 +89,10 @@ struct Vault {
 impl Agent {
     /// An agent that has not served yet.
     #[must_use]
-    pub fn new(duty: Duty, supervised: bool) -> Self {
+    pub fn new(duty: Duty, metrics: Arc<Metrics>, supervised: bool) -> Self {
         Self {
             duty,
+            metrics,
             supervised,
             restart: Notify::new(),
             missed: Notify::new(),
@@ -97,7 +100,7 @@ impl Agent {
     }
 
     /// What keeps the agent from mounting, or nothing.
-    fn problem(&self) -> Option<Failure> {
+    pub(super) fn problem(&self) -> Option<Failure> {
         match &self.duty {
             Duty::Misconfigured(failure) => Some(failure.clone()),
             Duty::Working { session, .. } => match session.standing() {
@@ -124,6 +127,13 @@ impl Agent {
             problem: self.problem(),
             concerns,
         }
+    }
+
+    /// Whether it is ready, and whether it is degraded.
+    pub(super) fn health(&self) -> (bool, bool) {
+        let Condition { problem, concerns } = self.condition();
+        let ready = problem.is_none();
+        (ready, !ready || !concerns.is_empty())
     }
 
     /// How it is, in one line.
@@ -241,13 +251,5 @@ impl Generator {
             period_s: life.period,
             next_renewal_s: life.next_renewal,
         }
-    }
-}
-
-/// `GET /readyz`: 200 when a mount would find a warm session, else why not.
-pub(super) fn ready(agent: &Agent) -> Result<Answer, Failure> {
-    match agent.problem() {
-        None => Ok(answer::json(&agent.status())),
-        Some(failure) => Err(failure),
     }
 }

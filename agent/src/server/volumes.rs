@@ -12,12 +12,15 @@ use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::Request;
 use hyper::body::Incoming;
+use hyper::header::USER_AGENT;
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::oneshot;
-use vaulttmpfs_api::{MAX_ANSWER, MAX_REQUEST, MountDir, MountRequest, VolumeAnswer, VolumeId};
+use vaulttmpfs_api::{
+    DRIVER_AGENT, MAX_ANSWER, MAX_REQUEST, MountDir, MountRequest, VolumeAnswer, VolumeId,
+};
 use zeroize::Zeroizing;
 
 /// A request's body must be there in this time.
@@ -29,12 +32,29 @@ const ANSWER_OVERHEAD: usize = 8 * 1024;
 /// What a mount gets beyond its deadline to say why it failed.
 const LAST_WORD: Duration = Duration::from_millis(200);
 
-/// `POST /v1/volumes`. The mount runs in a task of its own: hyper drops a handler whose client has
-/// gone, and a token that was asked for must be accounted for all the same.
+/// `POST /v1/volumes`.
 pub(super) async fn mount(
     connection: &Arc<Connection>,
     request: Request<Incoming>,
 ) -> Result<Answer, Failure> {
+    let metrics = Arc::clone(&connection.agent.metrics);
+    metrics.mount_asked(driver_version(&request));
+    let outcome = make(connection, request).await;
+    if let Err(failure) = &outcome {
+        metrics.mount_failed(failure.reason);
+    }
+    outcome
+}
+
+/// The version of a driver, as its `User-Agent` names it.
+fn driver_version(request: &Request<Incoming>) -> Option<&str> {
+    let agent = request.headers().get(USER_AGENT)?.to_str().ok()?;
+    agent.strip_prefix(DRIVER_AGENT)
+}
+
+/// Makes a volume, in a task of its own: hyper drops a handler whose client has gone, and a token that
+/// was asked for must be accounted for all the same.
+async fn make(connection: &Arc<Connection>, request: Request<Incoming>) -> Result<Answer, Failure> {
     let mounter = connection.agent.mounter()?;
     let body = read(request).await?;
     let busy = connection.busy();
@@ -119,6 +139,7 @@ pub(super) fn unmounted(agent: &Agent, query: &str) -> Result<Answer, Failure> {
         .ok_or_else(|| Failure::new(Reason::BadRequest, "mount_dir is missing"))?;
     let mount_dir = MountDir::parse(&mount_dir)
         .map_err(|error| Failure::new(Reason::BadRequest, format!("mount_dir: {error}")))?;
+    agent.metrics.unmounted();
     if let Err(error) = agent.volumes()?.unmounted(mount_dir.as_str()) {
         tracing::warn!("the journal cannot be written yet: {error}");
     }

@@ -93,6 +93,35 @@ impl VaultError {
         }
     }
 
+    /// The HTTP status, or a word for what came instead: few and constant, for the metrics.
+    #[must_use]
+    pub fn status(&self) -> &'static str {
+        match self {
+            Self::NoConnection(_) => "no-connection",
+            Self::NoAnswer(_) => "no-answer",
+            Self::TimedOut(_) => "timed-out",
+            Self::TooLarge => "too-large",
+            Self::NotUnderstood(_) => "not-understood",
+            Self::Redirected(_) => "redirected",
+            Self::Answered(answer) => match answer.status {
+                400 => "400",
+                403 => "403",
+                404 => "404",
+                412 => "412",
+                429 => "429",
+                472 => "472",
+                473 => "473",
+                500 => "500",
+                502 => "502",
+                503 => "503",
+                504 => "504",
+                other if (400..500).contains(&other) => "4xx",
+                other if (500..600).contains(&other) => "5xx",
+                _ => "other",
+            },
+        }
+    }
+
     /// Vault turned the token away: it is bad or expired, or lacks a right.
     #[must_use]
     pub fn is_denied(&self) -> bool {

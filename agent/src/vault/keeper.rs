@@ -8,6 +8,7 @@ use super::token_file::{self, Watch};
 use super::transport::Transport;
 use crate::config::variables::GENERATOR_TOKEN_CREDENTIAL;
 use crate::failure::{Failure, Reason};
+use crate::metrics::Outcome;
 use crate::{clock, timer};
 use secrecy::{ExposeSecret, SecretString};
 use std::convert::Infallible;
@@ -158,7 +159,7 @@ impl Session {
     }
 
     async fn try_token(&self, token: SecretString) -> Result<Live, Failure> {
-        let transport = Transport::new(&self.vault)
+        let transport = Transport::new(&self.vault, Arc::clone(&self.metrics))
             .map_err(|problem| Failure::new(Reason::BadSettings, problem))?;
         let health = self.healthy(&transport).await?;
         let mut live = Live {
@@ -311,6 +312,7 @@ impl Session {
         let error = match live.transport.renew_self(&self.headers(live)).await {
             Ok(renewal) => {
                 lock(&live.lease).renewed(renewal, clock::boottime_ms());
+                self.metrics.generator_renewed(Outcome::Done);
                 tracing::debug!("the generator token is renewed");
                 return Ok(());
             }
@@ -325,8 +327,14 @@ impl Session {
             tracing::warn!("{why}");
         }
         match error.verdict() {
-            Verdict::Final | Verdict::Gone => lease.final_failure(why),
-            Verdict::Denied | Verdict::Later => lease.failed(why, clock::boottime_ms()),
+            Verdict::Final | Verdict::Gone => {
+                self.metrics.generator_renewed(Outcome::Refused);
+                lease.final_failure(why);
+            }
+            Verdict::Denied | Verdict::Later => {
+                self.metrics.generator_renewed(Outcome::Later);
+                lease.failed(why, clock::boottime_ms());
+            }
         }
         Ok(())
     }

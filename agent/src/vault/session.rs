@@ -13,6 +13,7 @@ use super::transport::{Headers, Transport};
 use crate::clock;
 use crate::config::{Settings, VaultSettings};
 use crate::failure::{Failure, Reason};
+use crate::metrics::Metrics;
 use crate::options::{Delivery, RoleName};
 use secrecy::SecretString;
 use std::path::{Path, PathBuf};
@@ -49,6 +50,7 @@ pub(super) struct Known {
 /// The one session with Vault.
 pub struct Session {
     pub(super) vault: VaultSettings,
+    pub(super) metrics: Arc<Metrics>,
     pub(super) token_path: PathBuf,
     pub(super) token_credential: Option<PathBuf>,
     pub(super) allow_root: bool,
@@ -119,10 +121,11 @@ pub struct Life {
 impl Session {
     /// A session that is not made yet: [`Session::keep`] makes it.
     #[must_use]
-    pub fn new(settings: &Settings) -> Arc<Self> {
+    pub fn new(settings: &Settings, metrics: Arc<Metrics>) -> Arc<Self> {
         let (wanted, reloads) = mpsc::channel(1);
         Arc::new(Self {
             vault: settings.vault.clone(),
+            metrics,
             token_path: settings.generator_token_path.clone(),
             token_credential: settings.generator_token_credential.clone(),
             allow_root: settings.allow_root_token,
@@ -158,6 +161,15 @@ impl Session {
     #[must_use]
     pub fn address(&self) -> &str {
         self.vault.address.as_str()
+    }
+
+    /// The generator token's life, as long as calls can be made.
+    #[must_use]
+    pub fn life(&self) -> Option<Life> {
+        match self.standing() {
+            Standing::Ready(live) => Some(live.life()),
+            _ => None,
+        }
     }
 
     /// What is wrong with the generator token or the default role though calls can be made, and
@@ -231,13 +243,14 @@ impl Session {
         }
     }
 
-    /// Creates a token. The call is sent only before `deadline`; once sent, it is waited for.
+    /// Creates a token, and says when it was first asked for. The call is sent only before `deadline`;
+    /// once sent, it is waited for.
     pub async fn create(
         &self,
         live: &Live,
         create: &CreateToken<'_>,
         deadline: Instant,
-    ) -> Result<Minted, CreateError> {
+    ) -> Result<(Minted, Instant), CreateError> {
         let headers = Headers {
             wrap_ttl: match create.delivery {
                 Delivery::Wrapped { ttl } => Some(ttl),
@@ -245,13 +258,14 @@ impl Session {
             },
             ..self.headers(live)
         };
-        let mut tries = 0;
+        let (mut tries, mut asked) = (0, None);
         loop {
             let Ok(place) = tokio::time::timeout_at(deadline, self.gate.enter()).await else {
                 return Err(CreateError::NoPlace);
             };
+            let asked = *asked.get_or_insert_with(Instant::now);
             let error = match live.transport.create(create, &headers).await {
-                Ok(minted) => return Ok(minted),
+                Ok(minted) => return Ok((minted, asked)),
                 Err(error) => error,
             };
             drop(place);

@@ -5,6 +5,7 @@
 //! the last second, whose pods are gone too.
 
 use super::record::{FORMAT, Origin, Record};
+use crate::clock;
 use nix::fcntl::{Flock, FlockArg};
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
@@ -12,6 +13,8 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -27,6 +30,9 @@ const MAX_RECORD: u64 = 64 * 1024;
 /// Changes are brought to the disk so long after the first of them: a volume's record, which changes
 /// twice while it is mounted, is written once, and its mount shares the processor with nobody.
 const BATCH: Duration = Duration::from_millis(250);
+
+/// A batch takes milliseconds; one that takes so long never ends.
+const STUCK: Duration = Duration::from_secs(60);
 
 /// Where records are, below the state directory.
 const VOLUMES: &str = "volumes";
@@ -71,6 +77,11 @@ impl Journal {
             _lock: lock,
         };
         Ok((journal, records))
+    }
+
+    /// Whether changes are still brought to the disk.
+    pub(super) fn is_alive(&self) -> bool {
+        self.disk.is_alive()
     }
 
     /// Takes room for a record that is to come, so that a full disk is known before there is
@@ -187,6 +198,8 @@ impl Journal {
 
 /// The thread that brings changes to the disk. When this is dropped, all are there.
 struct Disk {
+    /// When the thread began with what it is at, in milliseconds on `CLOCK_BOOTTIME`; 0 while it waits.
+    busy_since: Arc<AtomicU64>,
     changed: Option<Sender<VolumeId>>,
     thread: Option<JoinHandle<()>>,
 }
@@ -195,13 +208,24 @@ impl Disk {
     fn of(directory: &Path) -> io::Result<Self> {
         let (changed, batches) = mpsc::channel();
         let directory = directory.to_owned();
+        let busy_since = Arc::new(AtomicU64::new(0));
+        let since = Arc::clone(&busy_since);
         let thread = std::thread::Builder::new()
             .name("journal-sync".into())
-            .spawn(move || sync(&directory, &batches))?;
+            .spawn(move || sync(&directory, &batches, &since))?;
         Ok(Self {
+            busy_since,
             changed: Some(changed),
             thread: Some(thread),
         })
+    }
+
+    /// Whether the thread is there and not stuck, as beside a disk that hangs.
+    fn is_alive(&self) -> bool {
+        let since = self.busy_since.load(Ordering::Relaxed);
+        let stuck = since > 0 && clock::boottime_ms().saturating_sub(since) > clock::millis(STUCK);
+        let ended = self.thread.as_ref().is_none_or(JoinHandle::is_finished);
+        !stuck && !ended
     }
 }
 
@@ -226,8 +250,9 @@ fn text(record: &Record) -> io::Result<Zeroizing<Vec<u8>>> {
 }
 
 /// Brings changes to the disk, those that came within [`BATCH`] at once.
-fn sync(directory: &Path, changes: &Receiver<VolumeId>) {
+fn sync(directory: &Path, changes: &Receiver<VolumeId>, busy_since: &AtomicU64) {
     while let Ok(first) = changes.recv() {
+        busy_since.store(clock::boottime_ms().max(1), Ordering::Relaxed);
         std::thread::sleep(BATCH);
         let batch: BTreeSet<VolumeId> = std::iter::once(first).chain(changes.try_iter()).collect();
         let files = batch.iter().map(|id| directory.join(id.to_string()));
@@ -239,6 +264,7 @@ fn sync(directory: &Path, changes: &Receiver<VolumeId>) {
                 tracing::warn!("{} cannot be brought to the disk: {error}", path.display());
             }
         }
+        busy_since.store(0, Ordering::Relaxed);
     }
 }
 

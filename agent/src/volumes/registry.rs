@@ -7,10 +7,11 @@ use super::plan::{self, Progress, Task};
 use super::record::{Origin, Record, State};
 use crate::clock::{self, Moment};
 use crate::config::Lifecycle;
+use crate::metrics::Metrics;
 use crate::options::VolumeRequest;
 use std::collections::{HashMap, HashSet};
 use std::io;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::Notify;
 use vaulttmpfs_api::VolumeId;
@@ -35,6 +36,7 @@ pub struct Volumes {
     pub(super) journal: Journal,
     pub(super) here: Origin,
     pub(super) rules: Lifecycle,
+    pub(super) metrics: Arc<Metrics>,
     /// This process's own mount namespace, where it could be read.
     namespace: Option<u64>,
     registry: Mutex<Registry>,
@@ -121,11 +123,13 @@ impl Volumes {
         mut records: Vec<Record>,
         here: Origin,
         rules: &Lifecycle,
+        metrics: Arc<Metrics>,
     ) -> Self {
         let volumes = Self {
             journal,
             here,
             rules: rules.clone(),
+            metrics,
             namespace: mounts::namespace(),
             registry: Mutex::default(),
             changed: Notify::new(),

@@ -2,9 +2,12 @@
 
 use super::record::{Record, State};
 use super::registry::{Known, Registry, Volumes};
-use crate::{clock, timer};
+use crate::clock::{self, Moment};
+use crate::timer;
 use serde::Serialize;
+use std::io;
 use std::time::Duration;
+use vaulttmpfs_api::VolumeId;
 
 /// An attached volume that the mount table has not shown by now is in another namespace.
 const SEEN_BY_NOW: Duration = Duration::from_secs(15);
@@ -16,7 +19,7 @@ pub struct Counts {
     pub live: usize,
     /// Of these, with a token that Vault does not know any more.
     pub lost: usize,
-    /// Of these, with a token that is not kept alive.
+    /// Of these, with a token that Vault knows and that is not kept alive.
     pub unmanaged: usize,
     /// Wrapped tokens that nobody unwrapped in time.
     pub never_unwrapped: usize,
@@ -24,6 +27,14 @@ pub struct Counts {
     pub owed: usize,
     /// Mounted, but unknown to the agent.
     pub strangers: usize,
+    /// Live, with a token that is kept alive, half of whose TTL is over: renewal is late.
+    pub overdue: usize,
+    /// All revocations are held.
+    pub held: bool,
+    /// The age of the oldest live volume, in seconds.
+    pub oldest_s: Option<u64>,
+    /// How long ago the volume ended whose revocation is owed longest, in seconds.
+    pub oldest_owed_s: Option<u64>,
 }
 
 impl Volumes {
@@ -31,21 +42,45 @@ impl Volumes {
     #[must_use]
     pub fn counts(&self) -> Counts {
         let registry = self.lock();
+        let now = Moment::now();
         let mut counts = Counts {
             strangers: registry.strangers,
+            held: registry.held.is_some(),
             ..Counts::default()
         };
         for record in registry.known.values().map(|known| &known.record) {
-            if record.state == State::Ended {
+            if let (State::Ended, Some(ended)) = (record.state, record.ended) {
                 counts.owed += 1;
+                let ago = now.since(ended.at).as_secs();
+                counts.oldest_owed_s = counts.oldest_owed_s.max(Some(ago));
                 continue;
             }
             counts.live += 1;
+            let age = now.since(record.created).as_secs();
+            counts.oldest_s = counts.oldest_s.max(Some(age));
+            counts.overdue += usize::from(is_overdue(record, now));
             counts.lost += usize::from(record.lost);
-            counts.unmanaged += usize::from(record.unmanaged.is_some());
+            counts.unmanaged += usize::from(record.unmanaged.is_some() && !record.lost);
             counts.never_unwrapped += usize::from(never_unwrapped(record));
         }
         counts
+    }
+
+    /// Whether the journal is still brought to the disk.
+    #[must_use]
+    pub fn journal_is_alive(&self) -> bool {
+        self.journal.is_alive()
+    }
+
+    /// Whether another volume could be recorded, by a try.
+    ///
+    /// # Errors
+    /// It could not, and why.
+    pub fn could_record(&self) -> io::Result<()> {
+        let nobody = VolumeId::from_bytes([0; 16]);
+        self.journal.reserve(nobody)?;
+        self.journal.give_back(nobody);
+        Ok(())
     }
 
     /// What is wrong with the volumes as a whole, and what to do: each a line. Any makes the agent
@@ -159,6 +194,14 @@ impl Registry {
             .filter(|record| record.state == State::Attached && !record.seen)
             .map(|record| record.created.boottime + clock::millis(SEEN_BY_NOW))
     }
+}
+
+/// Renewals are due at a third of the TTL.
+fn is_overdue(record: &Record, now: Moment) -> bool {
+    let kept = record.unmanaged.is_none() && !record.lost && record.wishes.renew;
+    let since = record.renewed.unwrap_or(record.created);
+    let half = record.ttl_ms.map(|ttl| Duration::from_millis(ttl / 2));
+    kept && half.is_some_and(|half| now.since(since) > half)
 }
 
 fn never_unwrapped(record: &Record) -> bool {

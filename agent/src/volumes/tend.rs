@@ -8,6 +8,7 @@ use super::record::{Accessor, Debt, Record, State};
 use super::registry::{Known, Registry, Volumes};
 use crate::clock::{self, Moment};
 use crate::config::WatchUnwrap;
+use crate::metrics;
 use crate::vault::{Renewal, Session, VaultError, Verdict};
 use std::convert::Infallible;
 use std::time::Duration;
@@ -110,6 +111,7 @@ impl Volumes {
                 wrapping.unwrapped = Some(unwrapped);
             }
             if !unwrapped {
+                self.metrics.never_unwrapped();
                 tracing::warn!(volume = %id, "{}: nobody has unwrapped its token, and its wrapping ends soon", record.name());
             }
         });
@@ -177,6 +179,7 @@ impl Volumes {
     }
 
     fn conclude(&self, id: VolumeId, task: Task, outcome: Outcome) {
+        self.count(task, &outcome);
         let mut registry = self.lock();
         registry.agenda.give_back(id);
         if let Some(known) = registry.known.get_mut(&id) {
@@ -209,6 +212,21 @@ impl Volumes {
                 known.hurry = plan::is_renewed(&known.record, &self.rules);
             }
             self.plan(registry, id);
+        }
+    }
+
+    fn count(&self, task: Task, outcome: &Outcome) {
+        let outcome = match outcome {
+            Outcome::Withdrawn => return,
+            Outcome::Done => metrics::Outcome::Done,
+            Outcome::Gone => metrics::Outcome::Lost,
+            Outcome::Never(_) => metrics::Outcome::Refused,
+            Outcome::Later(_) => metrics::Outcome::Later,
+        };
+        match task {
+            Task::Renew => self.metrics.renewed(outcome),
+            Task::Pay => self.metrics.revoked(outcome),
+            Task::LookUnwrapped | Task::GiveNotice | Task::Forget => {}
         }
     }
 

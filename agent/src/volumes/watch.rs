@@ -137,6 +137,7 @@ pub(super) mod tests {
     use crate::volumes::plan::tests::RULES;
     use crate::volumes::record::tests::attached;
     use crate::volumes::{Journal, Origin, Record};
+    use std::sync::Arc;
     use tempfile::TempDir;
 
     /// These volumes, each in a directory of its own.
@@ -148,7 +149,7 @@ pub(super) mod tests {
             mount_dir: format!("/k/pods/{}/volumes/cloudwatt~vaulttmpfs/v", record.id),
             ..record
         });
-        let volumes = Volumes::new(journal, records.collect(), here, &RULES);
+        let volumes = Volumes::new(journal, records.collect(), here, &RULES, Arc::default());
         (directory, volumes)
     }
 

@@ -1,6 +1,6 @@
 //! As much of HTTP/1.1 (RFC 9112) as the contract with the agent needs.
 
-use vaulttmpfs_api::MAX_ANSWER;
+use vaulttmpfs_api::{DRIVER_AGENT, MAX_ANSWER};
 
 /// The longest head of an answer, in bytes.
 pub(super) const MAX_HEAD: usize = 4 * 1024;
@@ -81,7 +81,8 @@ pub(super) fn post(path: &str, body: &[u8]) -> Vec<u8> {
 /// A whole request.
 pub(super) fn request(method: &str, path: &str, body: &[u8]) -> Vec<u8> {
     let mut bytes = format!(
-        "{method} {path} HTTP/1.1\r\nHost: vaulttmpfs\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
+        "{method} {path} HTTP/1.1\r\nHost: vaulttmpfs\r\nUser-Agent: {DRIVER_AGENT}{}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
+        env!("CARGO_PKG_VERSION"),
         body.len()
     )
     .into_bytes();

@@ -19,6 +19,7 @@ mod install_driver;
 mod installed;
 mod lifecycle;
 mod log;
+mod metrics;
 mod migrate;
 mod mount;
 mod options;
