@@ -1,4 +1,4 @@
-//! The kernel's mount table, for commands that look at it once.
+//! The kernel's mount table.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -7,13 +7,67 @@ use vaulttmpfs_api::{MountDir, VolumeId};
 /// The mount table of the namespace that this process is in.
 pub const OWN: &str = "/proc/self/mountinfo";
 
+/// One mount, as far as anyone here asks: a line of the table, which is `ID PARENT DEV ROOT POINT
+/// OPTIONS [TAGS…] - TYPE SOURCE SUPER-OPTIONS` (proc(5)).
+pub struct Mount<'a> {
+    root: &'a str,
+    point: &'a str,
+    tags: &'a str,
+    kind: &'a str,
+    source: &'a str,
+}
+
+impl<'a> Mount<'a> {
+    /// The mount of a line; nothing where the line is none.
+    #[must_use]
+    pub fn parse(line: &'a str) -> Option<Self> {
+        let (mount, filesystem) = line.split_once(" - ")?;
+        let mut mount = mount.splitn(7, ' ').skip(3);
+        let (root, point, _options) = (mount.next()?, mount.next()?, mount.next()?);
+        let mut filesystem = filesystem.split(' ');
+        Some(Self {
+            root,
+            point,
+            tags: mount.next().unwrap_or_default(),
+            kind: filesystem.next()?,
+            source: filesystem.next()?,
+        })
+    }
+
+    /// Where it is mounted.
+    #[must_use]
+    pub fn point(&self) -> PathBuf {
+        unescape(self.point).into()
+    }
+
+    /// The id of the volume that this is, or is a part of.
+    #[must_use]
+    pub fn volume(&self) -> Option<VolumeId> {
+        let source = (self.kind == "tmpfs").then_some(self.source)?;
+        VolumeId::from_source(source)
+    }
+
+    /// Do mounts below it spread to it from the table that this one was copied from? So it is in a
+    /// systemd service's sandbox, which is its host's slave; a mount that was cut off, or never was a
+    /// copy, has no master (`mount_namespaces(7)`).
+    #[must_use]
+    pub fn follows(&self) -> bool {
+        self.tags.split(' ').any(|tag| tag.starts_with("master:"))
+    }
+
+    /// Whether it shows all of its filesystem: no part of a volume that is bound elsewhere.
+    fn is_whole(&self) -> bool {
+        self.root == "/"
+    }
+}
+
 /// The volumes in a mount table, with their mount points.
 #[must_use]
 pub fn volumes(mountinfo: &str) -> BTreeMap<VolumeId, Vec<PathBuf>> {
     let mut volumes: BTreeMap<VolumeId, Vec<PathBuf>> = BTreeMap::new();
-    for mount in mountinfo.lines().filter_map(tmpfs) {
-        if let Some(id) = VolumeId::from_source(mount.source) {
-            volumes.entry(id).or_default().push(mount.point);
+    for mount in mountinfo.lines().filter_map(Mount::parse) {
+        if let Some(id) = mount.volume().filter(|_| mount.is_whole()) {
+            volumes.entry(id).or_default().push(mount.point());
         }
     }
     volumes
@@ -24,39 +78,15 @@ pub fn volumes(mountinfo: &str) -> BTreeMap<VolumeId, Vec<PathBuf>> {
 pub fn volumes_of_others(mountinfo: &str) -> Vec<PathBuf> {
     mountinfo
         .lines()
-        .filter_map(tmpfs)
-        .filter(|mount| VolumeId::from_source(mount.source).is_none())
-        .map(|mount| mount.point)
+        .filter_map(Mount::parse)
+        .filter(|mount| mount.kind == "tmpfs" && mount.is_whole() && mount.volume().is_none())
+        .map(|mount| mount.point())
         .filter(|point| {
             point
                 .to_str()
                 .is_some_and(|text| MountDir::parse(text).is_ok())
         })
         .collect()
-}
-
-struct Mount<'a> {
-    point: PathBuf,
-    source: &'a str,
-}
-
-/// The tmpfs of a line, which is `ID PARENT DEV ROOT DIRECTORY OPTIONS [TAGS…] - TYPE SOURCE
-/// SUPER-OPTIONS` (proc(5)).
-fn tmpfs(line: &str) -> Option<Mount<'_>> {
-    let (mount, filesystem) = line.split_once(" - ")?;
-    let mut fields = filesystem.split(' ');
-    let (Some("tmpfs"), Some(source)) = (fields.next(), fields.next()) else {
-        return None;
-    };
-    let mut fields = mount.split(' ').skip(3);
-    let (Some("/"), Some(point)) = (fields.next(), fields.next()) else {
-        // A part of a volume, bound elsewhere.
-        return None;
-    };
-    Some(Mount {
-        point: unescape(point).into(),
-        source,
-    })
 }
 
 /// The kernel writes blank, tab, newline and backslash as a backslash and three octal digits.

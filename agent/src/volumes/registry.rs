@@ -2,7 +2,7 @@
 
 use super::agenda::Agenda;
 use super::journal::Journal;
-use super::mounts;
+use super::mounts::{self, Following};
 use super::plan::{self, Progress, Task};
 use super::record::{Origin, Record, State};
 use crate::clock::{self, Moment};
@@ -142,9 +142,9 @@ impl Volumes {
             registry.held = volumes.journal.held();
             // The newest of a directory's volumes has it.
             records.sort_by_key(|record| record.created.boottime);
-            let table = mounts::table();
+            let following = Following::now();
             for record in records {
-                volumes.take_up(&mut registry, record, &table);
+                volumes.take_up(&mut registry, record, &following);
             }
         }
         volumes
@@ -395,14 +395,14 @@ impl Volumes {
         written
     }
 
-    fn take_up(&self, registry: &mut Registry, mut record: Record, table: &str) {
+    fn take_up(&self, registry: &mut Registry, mut record: Record, following: &Following) {
         let id = record.id;
         let same_boot = record.origin.same_boot(&self.here);
         if !same_boot {
             record.carry_over(&self.here, Moment::now());
         }
         let (state, mount_dir) = (record.state, record.mount_dir.clone());
-        let follows = mounts::follows(table, &record.mount_dir);
+        let follows = following.reaches(&record.mount_dir);
         self.know(registry, record);
         if let Some(known) = registry.known.get_mut(&id) {
             known.follows = follows;
