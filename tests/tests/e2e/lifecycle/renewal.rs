@@ -150,6 +150,8 @@ fn a_roles_shorter_period_ends_no_token() {
 #[test]
 fn after_an_outage_the_nearest_expiry_goes_first() {
     const VOLUMES: u64 = 8;
+    /// So many are asked for at once, and Vault may take them in any order.
+    const ON_THEIR_WAY: usize = 4;
     let mut lab = Lab::builder()
         .set("VAULTTMPFS_MAX_VAULT_RATE", "2:1")
         .proxied()
@@ -186,10 +188,10 @@ fn after_an_outage_the_nearest_expiry_goes_first() {
         .map(|entry| text(&entry["request"]["data"]["accessor"]))
         .collect();
     let expected: Vec<_> = expected.into_iter().map(|(_, accessor)| accessor).collect();
-    // Up to four are on their way at once, in any order.
     for (place, accessor) in renewed.iter().enumerate() {
         let due = expected.iter().position(|one| one == accessor).unwrap();
-        assert!(place.abs_diff(due) <= 1, "{due} was renewed as {place}");
+        let moved = place.abs_diff(due);
+        assert!(moved < ON_THEIR_WAY, "{due} was renewed as {place}");
     }
     let times = lab.proxy().times(RENEW);
     let took = *times.last().unwrap() - times[0];
