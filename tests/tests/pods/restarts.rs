@@ -18,17 +18,19 @@ fn manifest(name: &str) -> PodManifest {
 fn running_pods_outlive_what_happens_to_the_node() {
     in_own_namespaces(|| {
         let mut cluster = Cluster::start();
-        kubelet_restarted(&mut cluster);
-        unmounted_by_hand(&cluster);
-        driver_replaced(&cluster);
-        kubelet_killed_in_a_mount(&mut cluster);
+        let mut pods = Vec::from(kubelet_restarted(&mut cluster));
+        pods.push(kubelet_killed_in_a_mount(&mut cluster));
+        // A kubelet that starts would mount it again.
+        pods.push(unmounted_by_hand(&cluster));
+        // All at once: the kubelet takes its time to end a pod.
+        driver_replaced(&cluster, pods);
         assert_eq!(cluster.lab.living(), 0);
         package_removed(&mut cluster);
     });
 }
 
 /// What is mounted stays as it is; what is not is mounted anew, with a token of its own.
-fn kubelet_restarted(cluster: &mut Cluster) {
+fn kubelet_restarted(cluster: &mut Cluster) -> [RealPod; 3] {
     let kept = cluster.run(&manifest("kept"));
     let lost = cluster.run(&manifest("lost"));
     let (mounts, token) = (cluster.mounts_of(&kept), cluster.wait_for_volumes(&[&kept]));
@@ -49,18 +51,19 @@ fn kubelet_restarted(cluster: &mut Cluster) {
         1,
         "its container ran on"
     );
-    cluster.end(&[&kept, &lost, &other]);
+    [kept, lost, other]
 }
 
-fn unmounted_by_hand(cluster: &Cluster) {
+/// The kubelet finds nothing to unmount when the pod ends, which is as well.
+fn unmounted_by_hand(cluster: &Cluster) -> RealPod {
     let pod = cluster.run(&manifest("unmounted"));
     cluster.wait_for_volumes(&[&pod]);
     unmount(cluster, &pod);
-    cluster.end(&[&pod]);
+    pod
 }
 
 /// The new driver unmounts what the old one mounted, and the kubelet knows no moment without one.
-fn driver_replaced(cluster: &Cluster) {
+fn driver_replaced(cluster: &Cluster, mut pods: Vec<RealPod>) {
     let node = &cluster.lab.node;
     let old = cluster.run(&manifest("old-driver"));
     let (trace, built) = (node.path("trace"), node.built_driver());
@@ -74,7 +77,8 @@ fn driver_replaced(cluster: &Cluster) {
     cluster.wait_for_volumes(&[&other]);
     let volume = |pod| cluster.volumes_of(pod).join("secret").display().to_string();
     let (mounted, unmounted) = (volume(&other), volume(&old));
-    cluster.end(&[&old, &other]);
+    pods.extend([old, other]);
+    cluster.end(&Vec::from_iter(&pods));
     let trace = fs::read_to_string(trace).expect("the new driver's trace");
     for call in [format!("mount {mounted}"), format!("unmount {unmounted}")] {
         assert!(trace.lines().any(|line| line == call), "{call}: {trace}");
@@ -91,7 +95,7 @@ fn replace_driver(cluster: &Cluster, program: &[u8]) {
 }
 
 /// The driver's call goes on without the kubelet; the next kubelet calls another beside it.
-fn kubelet_killed_in_a_mount(cluster: &mut Cluster) {
+fn kubelet_killed_in_a_mount(cluster: &mut Cluster) -> RealPod {
     cluster.lab.vault.freeze();
     let pod = cluster.create(&manifest("twice"));
     wait_for_calls(cluster, &pod, 1);
@@ -102,7 +106,7 @@ fn kubelet_killed_in_a_mount(cluster: &mut Cluster) {
     cluster.wait_until_running(&pod);
     wait_for_calls(cluster, &pod, 0);
     cluster.wait_for_volumes(&[&pod]);
-    cluster.end(&[&pod]);
+    pod
 }
 
 /// The driver stays until the last volume is gone, and then goes by what the removal told. The last
