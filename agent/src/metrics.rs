@@ -45,6 +45,7 @@ pub struct Metrics {
     revocations: IntCounterVec,
     never_unwrapped: IntCounter,
     generator_renewals: IntCounterVec,
+    certificate_renewals: IntCounterVec,
 }
 
 /// Where a mount spends its time in the agent.
@@ -140,6 +141,11 @@ impl Default for Metrics {
                 "Tries to renew the generator token, by outcome.",
                 &["outcome"],
             ),
+            certificate_renewals: counters(
+                "vaulttmpfs_metrics_certificate_renewals_total",
+                "Tries to have the metrics' certificate issued by Vault's PKI, by outcome.",
+                &["outcome"],
+            ),
         };
         // Present from the start, so that the first failure is an increase.
         for reason in Reason::OF_MOUNTS {
@@ -150,7 +156,7 @@ impl Default for Metrics {
                 let _ = by_outcome.with_label_values(&[outcome.word()]);
             }
         }
-        let all: [Box<dyn Collector>; 11] = [
+        let all: [Box<dyn Collector>; 12] = [
             Box::new(made.mounts.clone()),
             Box::new(made.mount_failures.clone()),
             Box::new(made.mount_seconds.clone()),
@@ -162,6 +168,7 @@ impl Default for Metrics {
             Box::new(made.revocations.clone()),
             Box::new(made.never_unwrapped.clone()),
             Box::new(made.generator_renewals.clone()),
+            Box::new(made.certificate_renewals.clone()),
         ];
         for one in all {
             add(&made.registry, one);
@@ -269,6 +276,13 @@ impl Metrics {
     /// The generator token was renewed, or not.
     pub fn generator_renewed(&self, outcome: Outcome) {
         self.generator_renewals
+            .with_label_values(&[outcome.word()])
+            .inc();
+    }
+
+    /// The metrics' certificate was renewed, or not.
+    pub fn certificate_renewed(&self, outcome: Outcome) {
+        self.certificate_renewals
             .with_label_values(&[outcome.word()])
             .inc();
     }

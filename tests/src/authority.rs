@@ -13,7 +13,8 @@ pub struct Authority {
     issuer: CertifiedIssuer<'static, KeyPair>,
 }
 
-/// A server's certificate and key, as PEM.
+/// A server's or a client's certificate and key, as PEM.
+#[derive(Clone)]
 pub struct Identity {
     /// The certificate.
     pub certificate: String,
@@ -46,16 +47,26 @@ impl Authority {
     /// A certificate for a server on this machine.
     #[must_use]
     pub fn identity(&self) -> Identity {
+        self.signed(ExtendedKeyUsagePurpose::ServerAuth)
+    }
+
+    /// A certificate for a client.
+    #[must_use]
+    pub fn client(&self) -> Identity {
+        self.signed(ExtendedKeyUsagePurpose::ClientAuth)
+    }
+
+    fn signed(&self, purpose: ExtendedKeyUsagePurpose) -> Identity {
         let names: Vec<String> = NAMES.map(str::to_owned).into();
         let mut parameters = CertificateParams::new(names).expect("a server's names");
-        parameters.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        parameters.extended_key_usages = vec![purpose];
         parameters
             .distinguished_name
             .push(DnType::CommonName, "vault");
-        let key = KeyPair::generate().expect("a key for the server");
+        let key = KeyPair::generate().expect("a key");
         let certificate = parameters
             .signed_by(&key, &self.issuer)
-            .expect("the server's certificate");
+            .expect("a certificate");
         Identity {
             certificate: certificate.pem(),
             key: key.serialize_pem(),

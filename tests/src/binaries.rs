@@ -41,16 +41,27 @@ pub(crate) fn machine_root() -> PathBuf {
     if let Some(root) = std::env::var_os("MACHINE_ROOT") {
         return PathBuf::from(root);
     }
+    last_in_cache("machine-").expect("the root of a machine is missing: tests/run makes it")
+}
+
+/// Prometheus: `PROMETHEUS`, or the one that `tests/run` fetched last. `promtool` is beside it.
+pub(crate) fn prometheus() -> PathBuf {
+    if let Some(program) = std::env::var_os("PROMETHEUS") {
+        return PathBuf::from(program);
+    }
+    last_in_cache("prometheus-")
+        .expect("Prometheus is missing: tests/run fetches it")
+        .join("prometheus")
+}
+
+fn last_in_cache(prefix: &str) -> Option<PathBuf> {
     let entries = std::fs::read_dir(cache()).into_iter().flatten().flatten();
-    let roots = entries.filter(|entry| {
-        entry
-            .file_name()
-            .as_encoded_bytes()
-            .starts_with(b"machine-")
+    let named = entries.filter(|entry| {
+        let name = entry.file_name();
+        name.as_encoded_bytes().starts_with(prefix.as_bytes())
     });
-    let last = roots.max_by_key(|entry| entry.metadata().and_then(|data| data.modified()).ok());
-    last.expect("the root of a machine is missing: tests/run makes it")
-        .path()
+    let last = named.max_by_key(|entry| entry.metadata().and_then(|data| data.modified()).ok());
+    last.map(|entry| entry.path())
 }
 
 /// What `packaging/build` made last, by its ending: `deb` or `rpm`.

@@ -1,12 +1,12 @@
 //! A real OpenBao over TLS, with a private authority.
 
 use crate::child::RunAs;
+use crate::tcp::free_port;
 use crate::{Authority, Child, Secrets, Vault, binaries, eventually, text};
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::fs::{self, File};
-use std::net::TcpListener;
 use tempfile::TempDir;
 use ureq::http::Method;
 
@@ -293,11 +293,6 @@ audit "file" "tests" {{
 "#
     );
     fs::write(path, text).expect("OpenBao's configuration");
-}
-
-fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    listener.local_addr().expect("its number").port()
 }
 
 fn log(directory: &TempDir) -> String {

@@ -5,7 +5,7 @@ use crate::exit::Exit;
 use crate::failure::{Failure, Reason};
 use crate::metrics::Metrics;
 use crate::mount::Mounter;
-use crate::server::{self, Agent, Duty, OwnSocket};
+use crate::server::{self, Agent, Duty, OwnSocket, TcpAddress};
 use crate::systemd;
 use crate::vault::Session;
 use crate::volumes::{Journal, JournalError, Origin, Volumes};
@@ -95,13 +95,28 @@ async fn serve(locations: &Locations, agent: &Arc<Agent>) -> Exit {
 }
 
 /// Everything that goes on beside the calls.
-async fn work(locations: &Locations, agent: &Agent) -> Infallible {
+async fn work(locations: &Locations, agent: &Arc<Agent>) -> Infallible {
     match &agent.duty {
         Duty::Working {
             mounter,
             volumes,
             session,
-        } => tokio::join!(session.keep(), volumes.live(session), mounter.warm()).0,
+            tcp,
+        } => {
+            let serve_metrics = async {
+                match tcp {
+                    Some(tcp) => tcp.serve(agent).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::join!(
+                session.keep(),
+                volumes.live(session),
+                mounter.warm(),
+                serve_metrics
+            )
+            .0
+        }
         Duty::Misconfigured(_) => {
             until_mended(locations, agent).await;
             agent.restart.notify_one();
@@ -211,6 +226,10 @@ fn assemble(locations: &Locations, metrics: &Arc<Metrics>) -> Result<Duty, Refus
         &settings.lifecycle,
         Arc::clone(metrics),
     ));
+    let tcp = settings
+        .metrics
+        .as_ref()
+        .map(|at| Arc::new(TcpAddress::new(at, &session, metrics)));
     let mounter = Arc::new(Mounter::new(
         settings,
         delivered,
@@ -222,6 +241,7 @@ fn assemble(locations: &Locations, metrics: &Arc<Metrics>) -> Result<Duty, Refus
         mounter,
         volumes,
         session,
+        tcp,
     })
 }
 

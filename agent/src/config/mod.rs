@@ -4,6 +4,7 @@ mod address;
 mod ca;
 pub(crate) mod env_file;
 mod installed;
+mod metrics;
 mod offer;
 mod read;
 mod source;
@@ -13,6 +14,7 @@ pub mod variables;
 pub use address::{Address, AddressError};
 pub use ca::{Ca, CaError, CaSource, read_ca};
 pub use installed::{Installed, settings_file};
+pub use metrics::{ClientCas, Identity, MetricsAddress, ServerTls};
 pub use offer::Offer;
 pub use read::{SettingError, SettingErrors, generator_token_path, locations, logging, read};
 pub use source::{Environment, ProcessEnvironment};
@@ -75,6 +77,8 @@ pub struct Settings {
     pub delivered: Delivered,
     /// How the volumes' tokens live and end.
     pub lifecycle: Lifecycle,
+    /// Where metrics are served beside the socket.
+    pub metrics: Option<MetricsAddress>,
     /// The node's host name, for the tokens' metadata.
     pub node: String,
     /// The Kubernetes cluster's name, for the tokens' metadata.

@@ -1,5 +1,6 @@
 //! From the environment to checked settings. Every bad one is reported, not only the first.
 
+use super::metrics::metrics;
 use super::values::{self, Parsed};
 use super::variables as table;
 use super::{
@@ -109,6 +110,8 @@ fn settings<E: Environment>(reader: &mut Reader<'_, E>) -> Option<Settings> {
     let allow_root_token = reader.value(&table::ALLOW_ROOT_TOKEN, values::boolean);
     let lifecycle = lifecycle(reader);
     let cluster = reader.value(&table::CLUSTER_NAME, values::name);
+    let node = node_name();
+    let metrics = metrics(reader, &node);
     let generator_token_path = generator_token_path?;
     Some(Settings {
         vault: vault?,
@@ -118,7 +121,8 @@ fn settings<E: Environment>(reader: &mut Reader<'_, E>) -> Option<Settings> {
         pod_defaults: pod_defaults?,
         delivered: delivered?,
         lifecycle: lifecycle?,
-        node: node_name(),
+        metrics,
+        node,
         cluster,
         warnings: Vec::new(),
     })
@@ -170,7 +174,7 @@ fn ca<E: Environment>(reader: &mut Reader<'_, E>) -> Option<CaSource> {
     }
 }
 
-fn ca_file(text: &str) -> Parsed<CaSource> {
+pub(super) fn ca_file(text: &str) -> Parsed<CaSource> {
     readable_ca(CaSource::File(values::path(text)?))
 }
 
@@ -178,6 +182,20 @@ fn readable_ca(source: CaSource) -> Parsed<CaSource> {
     read_ca(&source)
         .map(|_| source)
         .map_err(|error| format!("PEM certificates, but {error}"))
+}
+
+/// PEM files of a certificate and its key.
+pub(super) fn identity_files<E: Environment>(
+    reader: &mut Reader<'_, E>,
+    certificate: &Variable,
+    key: &Variable,
+) -> Option<(PathBuf, PathBuf)> {
+    let files = (
+        reader.value(certificate, readable_file),
+        reader.value(key, readable_file),
+    );
+    reader.together(certificate, key);
+    files.0.zip(files.1)
 }
 
 fn client_certificate<E: Environment>(reader: &mut Reader<'_, E>) -> Option<(PathBuf, PathBuf)> {
@@ -301,7 +319,7 @@ fn node_name() -> String {
 }
 
 /// Reads variables and keeps what is wrong with them.
-struct Reader<'a, E> {
+pub(super) struct Reader<'a, E> {
     env: &'a E,
     errors: Vec<SettingError>,
     warnings: Vec<String>,
@@ -318,7 +336,7 @@ impl<'a, E: Environment> Reader<'a, E> {
 
     /// The variable's value, its default where it is not set; nothing when there is neither, or
     /// when it is bad, which is then reported.
-    fn value<T>(
+    pub(super) fn value<T>(
         &mut self,
         variable: &Variable,
         parse: impl FnOnce(&str) -> Parsed<T>,
@@ -349,7 +367,7 @@ impl<'a, E: Environment> Reader<'a, E> {
         Some((name, value))
     }
 
-    fn is_set(&self, variable: &Variable) -> bool {
+    pub(super) fn is_set(&self, variable: &Variable) -> bool {
         spellings(self.env, variable).next().is_some()
     }
 
@@ -366,11 +384,16 @@ impl<'a, E: Environment> Reader<'a, E> {
         }
     }
 
-    fn warn(&mut self, warning: String) {
+    pub(super) fn warn(&mut self, warning: String) {
         self.warnings.push(warning);
     }
 
-    fn report(&mut self, variable: &'static str, value: Option<String>, expected: String) {
+    pub(super) fn report(
+        &mut self,
+        variable: &'static str,
+        value: Option<String>,
+        expected: String,
+    ) {
         self.errors.push(SettingError {
             variable,
             value,

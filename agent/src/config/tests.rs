@@ -7,7 +7,7 @@ use std::os::unix::ffi::OsStringExt;
 use std::path::Path;
 use tempfile::TempDir;
 
-const CA_1: &str = "\
+pub(super) const CA_1: &str = "\
 -----BEGIN CERTIFICATE-----\n\
 MIIBfjCCASWgAwIBAgIUU2H+MUGaN/fqy+SKJ52dj017YYIwCgYIKoZIzj0EAwIw\n\
 FDESMBAGA1UEAwwJVGVzdCBDQSAxMCAXDTI2MTEyMTA0MDQ1MFoYDzIxMjYxMDI4\n\
@@ -33,10 +33,10 @@ vP8Z\n\
 -----END CERTIFICATE-----\n";
 
 /// The form of a private key; what is in it does not matter here.
-const KEY: &str =
+pub(super) const KEY: &str =
     "-----BEGIN PRIVATE KEY-----\nc2VjcmV0IGtleSBtYXRlcmlhbA==\n-----END PRIVATE KEY-----\n";
 
-fn with(variables: &[(&'static str, &str)]) -> Result<Settings, SettingErrors> {
+pub(super) fn with(variables: &[(&'static str, &str)]) -> Result<Settings, SettingErrors> {
     read(&environment(variables))
 }
 
@@ -47,11 +47,11 @@ fn environment(variables: &[(&'static str, &str)]) -> HashMap<&'static str, OsSt
         .collect()
 }
 
-fn refusal(variables: &[(&'static str, &str)]) -> String {
+pub(super) fn refusal(variables: &[(&'static str, &str)]) -> String {
     with(variables).unwrap_err().to_string()
 }
 
-fn file(dir: &TempDir, name: &str, content: impl AsRef<[u8]>) -> String {
+pub(super) fn file(dir: &TempDir, name: &str, content: impl AsRef<[u8]>) -> String {
     let path = dir.path().join(name);
     fs::create_dir_all(path.parent().unwrap()).unwrap();
     fs::write(&path, content).unwrap();

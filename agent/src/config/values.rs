@@ -5,6 +5,7 @@ use crate::duration;
 use crate::files::check_token_filename;
 use crate::options::{self, RoleName, RoleNameError, UnknownOptions};
 use rustls::pki_types::DnsName;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 use tracing::Level;
@@ -39,6 +40,14 @@ pub(super) fn pod_address(text: &str) -> Parsed<Address> {
         return Err("a URL that leads to Vault from a pod, not to the pod itself".to_owned());
     }
     Ok(address)
+}
+
+/// Where to listen. A port that the kernel picks would be known to nobody.
+pub(super) fn listener(text: &str) -> Parsed<SocketAddr> {
+    let address: Option<SocketAddr> = text.parse().ok();
+    address
+        .filter(|address| address.port() != 0)
+        .ok_or_else(|| "an IP address and a port, as in 127.0.0.1:9743 or [::]:9743".to_owned())
 }
 
 pub(super) fn path(text: &str) -> Parsed<PathBuf> {
@@ -185,13 +194,44 @@ pub(super) fn watch_unwrap(text: &str) -> Parsed<WatchUnwrap> {
     }
 }
 
-/// Hosts, comma-separated, blanks dropped.
-pub(super) fn hosts(text: &str) -> Parsed<Vec<String>> {
+/// A path in Vault, as of a secrets engine, without a slash at its end.
+pub(super) fn vault_path(text: &str) -> Parsed<String> {
+    let path = text.strip_suffix('/').unwrap_or(text);
+    let fit = |part: &str| {
+        !part.is_empty()
+            && !part.starts_with('.')
+            && part
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || b"_.-".contains(&b))
+    };
+    if path.len() > LONGEST_NAME || !path.split('/').all(fit) {
+        return Err("a path in Vault, as in pki or team/pki".to_owned());
+    }
+    Ok(path.to_owned())
+}
+
+/// Such paths, comma-separated, blanks dropped.
+pub(super) fn vault_paths(text: &str) -> Parsed<Vec<String>> {
+    parts(text).map(vault_path).collect()
+}
+
+/// The name of a role of one of Vault's secrets engines.
+pub(super) fn vault_role(text: &str) -> Parsed<String> {
+    match vault_path(text) {
+        Ok(role) if role == text && !role.contains('/') => Ok(role),
+        _ => Err("the name of a role in Vault".to_owned()),
+    }
+}
+
+fn parts(text: &str) -> impl Iterator<Item = &str> {
     text.split(',')
         .map(str::trim)
-        .filter(|host| !host.is_empty())
-        .map(host)
-        .collect()
+        .filter(|part| !part.is_empty())
+}
+
+/// Hosts, comma-separated, blanks dropped.
+pub(super) fn hosts(text: &str) -> Parsed<Vec<String>> {
+    parts(text).map(host).collect()
 }
 
 fn host(text: &str) -> Parsed<String> {

@@ -105,6 +105,22 @@ variables! {
         "`text` or `json` to standard error, `journal` to journald with fields; `auto` is `journal` where standard error leads there, else `text`.";
     LOG_LEVEL: ["VAULTTMPFS_LOG_LEVEL"], "info",
         "The least that is logged: `error`, `warn`, `info` or `debug`.";
+    METRICS_ADDRESS: ["VAULTTMPFS_METRICS_ADDR"], "",
+        "Address and port, as in `127.0.0.1:9743`, at which metrics and health are served, too. Without TLS on loopback only.";
+    METRICS_CERTIFICATE: ["VAULTTMPFS_METRICS_CERT"], "",
+        "PEM file of the certificate for it. Needs its key. Read again when it changes.";
+    METRICS_KEY: ["VAULTTMPFS_METRICS_KEY"], "",
+        "PEM file of that certificate's key.";
+    METRICS_PKI_ROLE: ["VAULTTMPFS_METRICS_PKI_ROLE"], "",
+        "The role of Vault's PKI that issues the certificate instead. Renewed at two thirds of its life.";
+    METRICS_PKI_BACKEND: ["VAULTTMPFS_METRICS_PKI_BACKEND"], "pki",
+        "The path in Vault of that PKI.";
+    METRICS_NAMES: ["VAULTTMPFS_METRICS_NAMES"], "",
+        "Host names and addresses of that certificate, comma-separated. The node's host name where none is set.";
+    METRICS_CLIENT_CA: ["VAULTTMPFS_METRICS_CLIENT_CA"], "",
+        "PEM file of CAs: only clients with a certificate of one of them are answered.";
+    METRICS_CLIENT_CA_BACKENDS: ["VAULTTMPFS_METRICS_CLIENT_CA_BACKENDS"], "",
+        "Paths of PKIs in Vault whose CAs count for that, too, comma-separated.";
     SOCKET: ["VAULTTMPFS_SOCKET"], vaulttmpfs_api::DEFAULT_SOCKET,
         "The agent's Unix socket, for agent, shim and commands.";
     STATE_DIR: ["VAULTTMPFS_STATE_DIR", SYSTEMD_STATE_DIR], "/var/lib/vaulttmpfs",

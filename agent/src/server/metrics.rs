@@ -32,9 +32,17 @@ pub(super) fn scrape(agent: &Agent) -> Result<Answer, Failure> {
     let help = "Always 1; the label says which version runs.";
     readings.gauges("vaulttmpfs_build_info", help, "version", &[(version, 1.0)]);
     if let Duty::Working {
-        session, volumes, ..
+        session,
+        volumes,
+        tcp,
+        ..
     } = &agent.duty
     {
+        if let Some(ends) = tcp.as_ref().and_then(|tcp| tcp.certificate_ends()) {
+            let help = "When the metrics' certificate from Vault's PKI ends, in seconds since 1970. Missing without one.";
+            let name = "vaulttmpfs_metrics_certificate_expiry_timestamp_seconds";
+            readings.gauge(name, help, number(ends));
+        }
         of_volumes(&readings, volumes.counts());
         if let Some(life) = session.life() {
             of_generator(&readings, life);

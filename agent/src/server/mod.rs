@@ -1,7 +1,8 @@
 //! The agent's socket: HTTP/1.1 over Unix, who may ask what, and how many at once.
 //!
 //! [`bind`] makes the socket, [`run`] accepts, [`places`] bounds the connections, [`peer`] tells who calls, [`router`] is the
-//! one table of paths, and each kind of request is a file: [`volumes`], [`status`].
+//! one table of paths, and each kind of request is a file: [`volumes`], [`status`], [`metrics`]. The metrics may be
+//! at a TCP address, too: [`tcp`], with its [`tls`].
 
 mod answer;
 mod bind;
@@ -14,10 +15,13 @@ mod reload;
 mod revocations;
 mod router;
 mod status;
+mod tcp;
+mod tls;
 mod volumes;
 
 pub use bind::{OwnSocket, bind};
 pub use status::{Agent, Duty};
+pub use tcp::TcpAddress;
 
 use crate::server::places::Places;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};

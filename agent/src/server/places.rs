@@ -18,7 +18,8 @@ pub(super) struct Places {
     others: Room,
 }
 
-struct Room {
+/// Places for one kind of callers.
+pub(super) struct Room {
     size: usize,
     taken: Mutex<VecDeque<Weak<Seat>>>,
 }
@@ -51,14 +52,14 @@ impl Places {
 }
 
 impl Room {
-    fn new(size: usize) -> Self {
+    pub(super) fn new(size: usize) -> Self {
         Self {
             size,
             taken: Mutex::default(),
         }
     }
 
-    fn take(&self) -> Option<Arc<Seat>> {
+    pub(super) fn take(&self) -> Option<Arc<Seat>> {
         let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
         if taken.len() >= self.size {
             taken.retain(|seat| seat.strong_count() > 0);

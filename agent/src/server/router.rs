@@ -2,10 +2,11 @@
 
 use super::answer::{self, Answer};
 use super::connection::Connection;
+use super::status::Agent;
 use super::{health, metrics, reload, revocations, volumes};
 use crate::failure::{Failure, Reason};
 use hyper::body::Incoming;
-use hyper::{Method, Request};
+use hyper::{Method, Request, Uri};
 use std::sync::Arc;
 use vaulttmpfs_api::{VOLUMES_PATH, VolumeId};
 
@@ -31,6 +32,9 @@ async fn route(
     request: Request<Incoming>,
 ) -> Result<Answer, Failure> {
     let agent = &connection.agent;
+    if let Some(answer) = observe(agent, request.method(), request.uri()) {
+        return answer;
+    }
     let path = request.uri().path();
     if let (&Method::POST, Some((id, verb))) = (request.method(), volume_and_verb(path)) {
         only_root(connection)?;
@@ -42,9 +46,6 @@ async fn route(
         };
     }
     match (request.method(), path) {
-        (&Method::GET, HEALTH_PATH) => Ok(health::alive(agent)),
-        (&Method::GET, READY_PATH) => Ok(health::ready(agent)),
-        (&Method::GET, METRICS_PATH) => metrics::scrape(agent),
         (&Method::GET, "/v1/status") => Ok(answer::json(&agent.status())),
         (&Method::GET, VOLUMES_PATH) => volumes::list(agent),
         (&Method::POST, VOLUMES_PATH) => {
@@ -67,14 +68,35 @@ async fn route(
             only_root(connection)?;
             revocations::release(agent)
         }
-        (_, HEALTH_PATH | READY_PATH | METRICS_PATH | "/v1/status" | VOLUMES_PATH) => {
-            Err(Failure::new(
-                Reason::BadMethod,
-                format!("{} is not served for this path", request.method()),
-            ))
-        }
+        (_, "/v1/status" | VOLUMES_PATH) => Err(bad_method(request.method())),
         _ => Err(nothing_here()),
     }
+}
+
+/// What the metrics' TCP address serves as well as the socket, or nothing where it is no such path.
+pub(super) fn observe(
+    agent: &Agent,
+    method: &Method,
+    uri: &Uri,
+) -> Option<Result<Answer, Failure>> {
+    let answer: fn(&Agent) -> Result<Answer, Failure> = match uri.path() {
+        HEALTH_PATH => |agent| Ok(health::alive(agent)),
+        READY_PATH => |agent| Ok(health::ready(agent)),
+        METRICS_PATH => metrics::scrape,
+        _ => return None,
+    };
+    Some(if method == Method::GET {
+        answer(agent)
+    } else {
+        Err(bad_method(method))
+    })
+}
+
+fn bad_method(method: &Method) -> Failure {
+    Failure::new(
+        Reason::BadMethod,
+        format!("{method} is not served for this path"),
+    )
 }
 
 /// ID and VERB of `/v1/volumes/ID/VERB`.

@@ -1,5 +1,6 @@
 //! What the agent says of itself.
 
+use super::tcp::TcpAddress;
 use crate::failure::{Failure, Reason};
 use crate::metrics::Metrics;
 use crate::mount::Mounter;
@@ -35,6 +36,8 @@ pub enum Duty {
         volumes: Arc<Volumes>,
         /// Speaks to Vault.
         session: Arc<Session>,
+        /// Where metrics are served beside the socket, if anywhere.
+        tcp: Option<Arc<TcpAddress>>,
     },
     /// Its settings are bad, or its state directory: every call is answered with all that is wrong.
     Misconfigured(Failure),
@@ -117,11 +120,15 @@ impl Agent {
     fn condition(&self) -> Condition {
         let mut concerns = Vec::new();
         if let Duty::Working {
-            session, volumes, ..
+            session,
+            volumes,
+            tcp,
+            ..
         } = &self.duty
         {
             concerns = session.concerns();
             concerns.extend(volumes.concerns());
+            concerns.extend(tcp.iter().flat_map(|tcp| tcp.concerns()));
         }
         Condition {
             problem: self.problem(),
@@ -151,11 +158,23 @@ impl Agent {
     pub async fn stirred(&self) {
         match &self.duty {
             Duty::Working {
-                session, volumes, ..
-            } => tokio::select! {
-                () = session.stirred() => {}
-                () = volumes.stirred() => {}
-            },
+                session,
+                volumes,
+                tcp,
+                ..
+            } => {
+                let address = async {
+                    match tcp {
+                        Some(tcp) => tcp.stirred().await,
+                        None => std::future::pending().await,
+                    }
+                };
+                tokio::select! {
+                    () = session.stirred() => {}
+                    () = volumes.stirred() => {}
+                    () = address => {}
+                }
+            }
             Duty::Misconfigured(_) => std::future::pending().await,
         }
     }
@@ -207,6 +226,7 @@ impl Agent {
                 mounter,
                 volumes,
                 session,
+                ..
             } => Ok((mounter, volumes, session)),
             Duty::Misconfigured(failure) => Err(failure.clone()),
         }

@@ -1,7 +1,7 @@
 //! Everything that is said to Vault: one pooled, warm session.
 //!
 //! [`error`] is the one place that judges Vault's answers, [`transport`] carries one call,
-//! [`calls`] names the calls, [`own`] those about the generator token itself, [`pool`] keeps the
+//! [`calls`] names the calls, [`own`] those about the generator token itself, [`pki`] those for certificates, [`pool`] keeps the
 //! connections, with [`tls`] as the settings want it, [`gate`] bounds what is in flight, [`session`] holds the
 //! generator token and knows how Vault is, and [`roles`] remembers what token roles allow. The
 //! session's [`keeper`] renews the token as its [`lease`] says, looks with [`rights`] whether it can
@@ -13,6 +13,7 @@ mod gate;
 pub mod keeper;
 pub mod lease;
 mod own;
+pub mod pki;
 mod pool;
 mod rights;
 mod roles;

@@ -456,7 +456,7 @@ pub enum CreateError {
     Vault(VaultError),
 }
 
-/// The place for one call by accessor, with the session that it is made in.
+/// The place for one call in the background, with the session that it is made in.
 pub struct Turn<'a> {
     session: &'a Session,
     live: Arc<Live>,
@@ -482,12 +482,16 @@ impl Turn<'_> {
         self.heed(answer).await
     }
 
-    fn headers(&self) -> Headers<'_> {
+    pub(super) fn transport(&self) -> &Transport {
+        &self.live.transport
+    }
+
+    pub(super) fn headers(&self) -> Headers<'_> {
         self.session.headers(&self.live)
     }
 
     /// Vault asks for fewer calls: all that no pod waits for steps back.
-    async fn heed<T>(&self, answer: Result<T, VaultError>) -> Result<T, VaultError> {
+    pub(super) async fn heed<T>(&self, answer: Result<T, VaultError>) -> Result<T, VaultError> {
         if let Err(error) = &answer
             && error.is_throttled()
         {

@@ -427,6 +427,30 @@ mod tests {
     }
 
     #[test]
+    fn a_disk_that_hangs_and_a_thread_that_is_gone_are_noticed() {
+        let directory = tempfile::tempdir().unwrap();
+        let (mut journal, _) = Journal::open(directory.path(), &Origin::default()).unwrap();
+        assert!(journal.is_alive());
+        let busy_since = |moment| journal.disk.busy_since.store(moment, Ordering::Relaxed);
+        busy_since(clock::boottime_ms());
+        assert!(journal.is_alive(), "it has just begun");
+        busy_since(1);
+        let long_ago = clock::boottime_ms() > clock::millis(STUCK) + 1;
+        assert_eq!(journal.is_alive(), !long_ago);
+        busy_since(0);
+        assert!(journal.is_alive());
+        journal.disk.changed = None;
+        let begun = std::time::Instant::now();
+        while journal.is_alive() {
+            assert!(
+                begun.elapsed() < Duration::from_secs(20),
+                "the thread goes on"
+            );
+            std::thread::yield_now();
+        }
+    }
+
+    #[test]
     fn one_agent_at_a_time() {
         let dir = tempfile::tempdir().unwrap();
         let _journal = Journal::open(dir.path(), &here()).unwrap();

@@ -24,6 +24,8 @@ const AMONG: &[&str] = &[
     "/usr/share/doc/vaulttmpfs/CHANGELOG.md.gz",
     "/usr/share/doc/vaulttmpfs/copyright",
     "/usr/share/doc/vaulttmpfs/examples/vault-side.sh",
+    "/usr/share/doc/vaulttmpfs/prometheus/alerts.yml",
+    "/usr/share/doc/vaulttmpfs/prometheus/dashboard.json",
     "/usr/share/man/man1/vaulttmpfs.1.gz",
     "/usr/share/man/man5/vaulttmpfs.5.gz",
     "/usr/share/man/man8/vaulttmpfs-agent.8.gz",

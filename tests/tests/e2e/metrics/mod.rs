@@ -1,15 +1,23 @@
 //! What the agent tells Prometheus.
 
-use serde_json::json;
-use std::collections::BTreeMap;
-use vaulttmpfs_tests::{Lab, Pod, eventually};
+mod pki;
+mod tcp;
 
-/// A scrape: each sample's value by its name with labels, as Prometheus' text format has it.
+use serde_json::json;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use vaulttmpfs_tests::{Lab, Pod, eventually, promtool, source_tree};
+
+/// A scrape of the socket.
 fn scrape(lab: &Lab) -> BTreeMap<String, f64> {
     let answer = lab.agent.call("GET", "/metrics", "");
     assert_eq!(answer.status, 200, "{answer:?}");
-    answer
-        .body
+    samples(&answer.body)
+}
+
+/// Each sample's value by its name with labels, as Prometheus' text format has it.
+fn samples(scrape: &str) -> BTreeMap<String, f64> {
+    scrape
         .lines()
         .filter(|line| !line.starts_with('#'))
         .map(|line| {
@@ -17,6 +25,47 @@ fn scrape(lab: &Lab) -> BTreeMap<String, f64> {
             (name.to_owned(), value.parse().expect("a number"))
         })
         .collect()
+}
+
+/// The names of a scrape's metrics, without what a histogram adds to its own.
+fn family_names(scrape: &str) -> BTreeSet<String> {
+    let types = scrape
+        .lines()
+        .filter_map(|line| line.strip_prefix("# TYPE "));
+    let names = types.filter_map(|line| line.split(' ').next());
+    names.map(str::to_owned).collect()
+}
+
+/// The names of metrics in a text, each as it is `known` where it is what a histogram adds to one.
+fn names_in(text: &str, known: &BTreeSet<String>) -> BTreeSet<String> {
+    let words = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+    let names =
+        words.filter(|word| word.starts_with("vaulttmpfs_") || word.starts_with("process_"));
+    names
+        .map(|name| {
+            let parts = ["_bucket", "_count", "_sum"];
+            let family = parts.iter().find_map(|part| name.strip_suffix(part));
+            family
+                .filter(|family| known.contains(*family))
+                .unwrap_or(name)
+                .to_owned()
+        })
+        .collect()
+}
+
+/// The shipped alert rules.
+fn rules() -> PathBuf {
+    source_tree().join("packaging/prometheus/alerts.yml")
+}
+
+/// promtool finds nothing that is against the format or the conventions.
+#[track_caller]
+fn promtool_is_content(scrape: &str) {
+    let said = promtool(&["check", "metrics"], scrape);
+    assert_eq!(
+        (said.status, said.errors.as_str(), said.output.as_str()),
+        (0, "", "")
+    );
 }
 
 #[track_caller]
@@ -104,14 +153,78 @@ fn a_mount_its_failure_and_its_end_are_counted() {
     lab.kubelet.unmount(&volume).assert_success();
     eventually("the revocation to be counted", || {
         let samples = scrape(&lab);
-        let revoked = samples[r#"vaulttmpfs_revocations_total{outcome="done"}"#];
-        (revoked == 1.0 && samples["vaulttmpfs_unmounts_total"] == 1.0).then_some(())
+        let once = |name: &str| samples.get(name) == Some(&1.0);
+        let revoked = once(r#"vaulttmpfs_revocations_total{outcome="done"}"#);
+        (revoked && once("vaulttmpfs_unmounts_total")).then_some(())
     });
     // It is forgotten with its revocation.
     eventually("nothing to be owed", || {
         let samples = scrape(&lab);
         (samples[r#"vaulttmpfs_volumes{state="ended"}"#] == 0.0).then_some(())
     });
+}
+
+/// The labels that have values of somebody else's are few.
+#[test]
+fn no_label_holds_what_a_pod_or_a_caller_says() {
+    let lab = Lab::start();
+    let series = || scrape(&lab).len();
+    let _ = lab.mounted(&lab.options());
+    eventually("the role to be read behind the mount", || {
+        let name =
+            r#"vaulttmpfs_vault_requests_total{path="auth/token/roles/{role}",status="200"}"#;
+        scrape(&lab).contains_key(name).then_some(())
+    });
+    let before = series();
+    for number in 0..20 {
+        let name = format!("hostile-{number}\"}} 1\nvaulttmpfs_ready 7");
+        let volume = lab.kubelet.volume(&Pod::new(&name), "vault");
+        let options = lab.options().with("vault/role", &format!("role{number}"));
+        let _ = lab.kubelet.mount(&volume, &options);
+        let _ = lab
+            .agent
+            .call("GET", &format!("/no/such/path/{number}"), "");
+        let _ = lab
+            .agent
+            .call("DELETE", &format!("/v1/volumes?mount_dir={number}"), "");
+    }
+    let answer = lab.agent.call("GET", "/metrics", "");
+    promtool_is_content(&answer.body);
+    assert!(!answer.body.contains("hostile"), "{}", answer.body);
+    // Of a role that is not there: two paths with a status that they had not had.
+    let after = series();
+    assert!(
+        after <= before + 6,
+        "{before} series, and then {after}: {}",
+        answer.body
+    );
+    lab.vault
+        .secrets()
+        .assert_absent("the metrics", &answer.body);
+}
+
+#[test]
+fn promtool_takes_the_rules_and_they_fire_for_what_they_are_for() {
+    let folder = source_tree().join("packaging/prometheus");
+    for (check, file) in [("check", "alerts.yml"), ("test", "alerts.test.yml")] {
+        let path = folder.join(file);
+        let said = promtool(&[check, "rules", path.to_str().unwrap()], "");
+        assert_eq!(said.status, 0, "{said:?}");
+    }
+    let rules = std::fs::read_to_string(rules()).unwrap();
+    let tests = std::fs::read_to_string(folder.join("alerts.test.yml")).unwrap();
+    let alerts: Vec<_> = rules
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("- alert: "))
+        .collect();
+    assert!(alerts.len() >= 8, "{alerts:?}");
+    for alert in &alerts {
+        assert!(
+            tests.contains(&format!("alertname: {alert}\n")),
+            "{alert} is not tried"
+        );
+    }
+    assert_eq!(rules.matches("runbook: ").count(), alerts.len());
 }
 
 #[test]

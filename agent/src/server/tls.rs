@@ -1,0 +1,426 @@
+//! TLS of the metrics' address: the agent's certificate, and whom it answers.
+//!
+//! Files are looked at when a client comes, so that nothing wakes an idle agent; what comes from Vault is
+//! renewed by [`Tls::keep`]. What can be had counts at once for new connections; what cannot leaves what
+//! there was.
+
+use crate::clock;
+use crate::config::{CaSource, ClientCas, Identity, ServerTls, read_ca};
+use crate::metrics::{Metrics, Outcome};
+use crate::timer;
+use crate::vault::pki::Certificate;
+use crate::vault::session::Turn;
+use crate::vault::{Session, VaultError};
+use rustls::RootCertStore;
+use rustls::ServerConfig;
+use rustls::crypto::CryptoProvider;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
+use std::convert::Infallible;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::sync::Notify;
+use zeroize::Zeroizing;
+
+/// The first and the longest pause between two tries to get something from Vault.
+const PAUSES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
+
+/// The CAs of Vault are read again so often, and with each renewal.
+const CA_LIFE: Duration = Duration::from_secs(6 * 3600);
+
+/// They are read again for a client that was refused, but not more often than this.
+const CA_PAUSE: Duration = Duration::from_secs(10);
+
+/// A certificate is not renewed more often than this, however short its life.
+const SHORTEST_PAUSE: Duration = Duration::from_secs(2);
+
+/// The largest PEM file that is read, in bytes.
+const MAX_FILE: u64 = 1024 * 1024;
+
+/// The TLS of the metrics' address.
+pub(super) struct Tls {
+    settings: ServerTls,
+    session: Arc<Session>,
+    metrics: Arc<Metrics>,
+    parts: Mutex<Parts>,
+    /// A client was refused: its CA may be new.
+    refused: Notify,
+    /// What is said of it may have changed.
+    stirred: Arc<Notify>,
+}
+
+/// What the configuration is made of.
+#[derive(Default)]
+struct Parts {
+    /// The files as they were when they were last read.
+    files: Vec<Stamp>,
+    identity: Option<Arc<CertifiedKey>>,
+    /// When the certificate ends, where Vault issued it: seconds since 1970.
+    ends: Option<u64>,
+    file_cas: Vec<CertificateDer<'static>>,
+    vault_cas: Vec<CertificateDer<'static>>,
+    configuration: Option<Arc<ServerConfig>>,
+    file_trouble: Option<String>,
+    vault_trouble: Option<String>,
+}
+
+/// By what a changed file is told; nothing where there is none.
+type Stamp = Option<(u64, u64, u64, (i64, i64))>;
+
+impl Tls {
+    pub(super) fn new(
+        settings: &ServerTls,
+        session: Arc<Session>,
+        metrics: Arc<Metrics>,
+        stirred: Arc<Notify>,
+    ) -> Self {
+        Self {
+            settings: settings.clone(),
+            session,
+            metrics,
+            parts: Mutex::default(),
+            refused: Notify::new(),
+            stirred,
+        }
+    }
+
+    /// The configuration for a new connection; none as long as something is missing for it.
+    pub(super) fn current(&self) -> Option<Arc<ServerConfig>> {
+        let mut parts = self.parts();
+        let stamps: Vec<_> = self.files().map(stamp).collect();
+        if stamps != parts.files {
+            parts.files = stamps;
+            let read = self.read_files(&mut parts);
+            self.conclude(&mut parts, |parts| &mut parts.file_trouble, read);
+        }
+        parts.configuration.clone()
+    }
+
+    /// When the certificate ends, where Vault issued it: seconds since 1970.
+    pub(super) fn ends(&self) -> Option<u64> {
+        self.parts().ends
+    }
+
+    /// What is wrong with it, and what to do: each a line.
+    pub(super) fn concerns(&self) -> Vec<String> {
+        let parts = self.parts();
+        let troubles = [&parts.file_trouble, &parts.vault_trouble];
+        troubles.into_iter().flatten().cloned().collect()
+    }
+
+    /// A client's certificate was refused: the CA that signed it may be a new one.
+    pub(super) fn refused(&self) {
+        self.refused.notify_one();
+    }
+
+    /// Gets from Vault what comes from there, and renews it.
+    pub(super) async fn keep(&self) -> Infallible {
+        let backends = self.backends();
+        if backends.is_empty() && !matches!(self.settings.identity, Identity::Pki { .. }) {
+            return std::future::pending().await;
+        }
+        let mut renew_at = 0;
+        let mut pause = PAUSES.0;
+        loop {
+            self.session.until_ready().await;
+            let renewed = self.renew(&mut renew_at, backends).await;
+            let done = renewed.is_ok();
+            self.conclude(&mut self.parts(), |parts| &mut parts.vault_trouble, renewed);
+            let now = clock::boottime_ms();
+            if done {
+                pause = PAUSES.0;
+                self.until_next(now, renew_at).await;
+            } else {
+                timer::sleep_until(now + clock::millis(pause)).await;
+                pause = (pause * 2).min(PAUSES.1);
+            }
+        }
+    }
+
+    async fn until_next(&self, now: u64, renew_at: u64) {
+        let reread = if self.backends().is_empty() {
+            u64::MAX
+        } else {
+            now + clock::millis(CA_LIFE)
+        };
+        let refused = async {
+            if self.backends().is_empty() {
+                return std::future::pending().await;
+            }
+            self.refused.notified().await;
+            timer::sleep_until(now + clock::millis(CA_PAUSE)).await;
+        };
+        tokio::select! {
+            () = timer::sleep_until(renew_at.min(reread)) => {}
+            () = refused => {}
+        }
+    }
+
+    /// One round: the certificate where it is time, and the CAs.
+    async fn renew(&self, renew_at: &mut u64, backends: &[String]) -> Result<(), String> {
+        if *renew_at <= clock::boottime_ms() {
+            *renew_at = self.renew_certificate().await?;
+        }
+        let mut cas = Vec::new();
+        for backend in backends {
+            let ca = self.turn().await?.ca(backend).await;
+            cas.push(ca.map_err(|error| {
+                format!("the CA of Vault's PKI {backend}, for clients of the metrics, cannot be read: {error}")
+            })?);
+        }
+        let mut parts = self.parts();
+        if parts.vault_cas != cas {
+            parts.vault_cas = cas;
+            self.configure(&mut parts)?;
+        }
+        Ok(())
+    }
+
+    /// Answers when to do so again, in milliseconds on `CLOCK_BOOTTIME`.
+    async fn renew_certificate(&self) -> Result<u64, String> {
+        let Identity::Pki {
+            backend,
+            role,
+            names,
+        } = &self.settings.identity
+        else {
+            return Ok(u64::MAX);
+        };
+        let certificate = Certificate {
+            backend,
+            role,
+            names,
+        };
+        let begun = clock::boottime_ms();
+        let issued = self.turn().await?.issue(&certificate).await;
+        let issued = issued.map_err(|error| {
+            self.metrics.certificate_renewed(Outcome::Later);
+            not_issued(&certificate, &error)
+        })?;
+        let ends = issued.ends;
+        let life = Duration::from_secs(ends.saturating_sub(clock::wall_ms() / 1000));
+        if life.is_zero() {
+            self.metrics.certificate_renewed(Outcome::Later);
+            return Err(format!(
+                "the metrics' certificate, which Vault at {} has just issued, has ended by this machine's clock: do the clocks agree?",
+                self.session.address()
+            ));
+        }
+        let identity = certified(issued.chain, &issued.key)
+            .map_err(|problem| format!("the certificate that Vault issued: {problem}"))?;
+        let mut parts = self.parts();
+        parts.identity = Some(identity);
+        parts.ends = Some(ends);
+        self.configure(&mut parts)?;
+        self.metrics.certificate_renewed(Outcome::Done);
+        Ok(begun + clock::millis(next_renewal(life, random())))
+    }
+
+    async fn turn(&self) -> Result<Turn<'_>, String> {
+        let turn = self.session.turn().await;
+        turn.ok_or_else(|| "the session with Vault has just ended".to_owned())
+    }
+
+    fn backends(&self) -> &[String] {
+        let clients = self.settings.clients.as_ref();
+        clients.map_or(&[], |clients| &clients.backends)
+    }
+
+    /// The files that any of it comes from.
+    fn files(&self) -> impl Iterator<Item = &Path> {
+        let identity = match &self.settings.identity {
+            Identity::Files { certificate, key } => vec![certificate.as_path(), key.as_path()],
+            Identity::Pki { .. } => Vec::new(),
+        };
+        let clients = self.settings.clients.as_ref();
+        let ca = clients.and_then(|clients| clients.file.as_deref());
+        identity.into_iter().chain(ca)
+    }
+
+    fn read_files(&self, parts: &mut Parts) -> Result<(), String> {
+        if let Identity::Files { certificate, key } = &self.settings.identity {
+            parts.identity = Some(read_identity(certificate, key)?);
+        }
+        if let Some(ClientCas {
+            file: Some(file), ..
+        }) = &self.settings.clients
+        {
+            let ca = read_ca(&CaSource::File(file.clone())).map_err(|error| error.to_string())?;
+            parts.file_cas = ca.der.into_iter().map(CertificateDer::from).collect();
+        }
+        self.configure(parts)
+    }
+
+    /// Makes the configuration for connections from now on, once nothing is missing. Where clients must show
+    /// a certificate, there is none without a CA.
+    fn configure(&self, parts: &mut Parts) -> Result<(), String> {
+        let Some(identity) = &parts.identity else {
+            return Ok(());
+        };
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
+            .with_safe_default_protocol_versions()
+            .map_err(|error| format!("TLS of the metrics cannot be set up: {error}"))?;
+        let builder = if self.settings.clients.is_some() {
+            let cas = parts.file_cas.iter().chain(&parts.vault_cas);
+            let Some(verifier) = verifier(cas, provider)? else {
+                return Ok(());
+            };
+            builder.with_client_cert_verifier(verifier)
+        } else {
+            builder.with_no_client_auth()
+        };
+        let resolver = SingleCertAndKey::from(Arc::clone(identity));
+        let mut configuration = builder.with_cert_resolver(Arc::new(resolver));
+        configuration.alpn_protocols = vec![b"http/1.1".to_vec()];
+        // A session that is taken up again would ask for no certificate: a CA that does not count any more
+        // would go on counting.
+        configuration.session_storage = Arc::new(NoServerSessionStorage {});
+        configuration.send_tls13_tickets = 0;
+        parts.configuration = Some(Arc::new(configuration));
+        Ok(())
+    }
+
+    /// Keeps what went wrong, and says it once.
+    fn conclude(
+        &self,
+        parts: &mut Parts,
+        trouble: impl Fn(&mut Parts) -> &mut Option<String>,
+        outcome: Result<(), String>,
+    ) {
+        let now = outcome.err();
+        let before = trouble(parts);
+        if *before == now {
+            return;
+        }
+        if let Some(why) = &now {
+            tracing::warn!("{why}");
+        } else {
+            tracing::info!("the metrics' certificates are in order again");
+        }
+        *before = now;
+        self.stirred.notify_one();
+    }
+
+    fn parts(&self) -> MutexGuard<'_, Parts> {
+        self.parts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Lets in who shows a certificate of one of these CAs; nothing where there is none.
+fn verifier<'a>(
+    cas: impl Iterator<Item = &'a CertificateDer<'static>>,
+    provider: Arc<CryptoProvider>,
+) -> Result<Option<Arc<dyn rustls::server::danger::ClientCertVerifier>>, String> {
+    let mut roots = RootCertStore::empty();
+    for ca in cas {
+        roots
+            .add(ca.clone())
+            .map_err(|error| format!("a CA of the metrics' clients: {error}"))?;
+    }
+    if roots.is_empty() {
+        return Ok(None);
+    }
+    WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider)
+        .build()
+        .map(Some)
+        .map_err(|error| format!("the CAs of the metrics' clients: {error}"))
+}
+
+fn read_identity(certificate: &Path, key: &Path) -> Result<Arc<CertifiedKey>, String> {
+    let unusable = |why: &str| {
+        format!(
+            "{} and {}, for the metrics, {why}",
+            certificate.display(),
+            key.display()
+        )
+    };
+    let read = |path: &Path| {
+        crate::plain_file::read_named(path, MAX_FILE).map_err(|error| {
+            format!(
+                "{}, for the metrics, cannot be read: {error}",
+                path.display()
+            )
+        })
+    };
+    let no_pem = |_| unusable("are not a certificate and its key in PEM form");
+    let chain = CertificateDer::pem_slice_iter(&read(certificate)?)
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(no_pem)?;
+    let key = PrivateKeyDer::from_pem_slice(&read(key)?).map_err(no_pem)?;
+    certified(chain, &Zeroizing::new(key)).map_err(|problem| unusable(&problem))
+}
+
+fn certified(
+    chain: Vec<CertificateDer<'static>>,
+    key: &PrivateKeyDer<'static>,
+) -> Result<Arc<CertifiedKey>, String> {
+    if chain.is_empty() {
+        return Err("hold no certificate".to_owned());
+    }
+    let key = rustls::crypto::ring::sign::any_supported_type(key)
+        .map_err(|_| "hold a key of an unknown kind".to_owned())?;
+    let certified = CertifiedKey::new(chain, key);
+    match certified.keys_match() {
+        Ok(()) | Err(rustls::Error::InconsistentKeys(rustls::InconsistentKeys::Unknown)) => {
+            Ok(Arc::new(certified))
+        }
+        Err(_) => Err("do not belong together".to_owned()),
+    }
+}
+
+fn stamp(path: &Path) -> Stamp {
+    let file = std::fs::metadata(path).ok()?;
+    let changed = (file.ctime(), file.ctime_nsec());
+    Some((file.dev(), file.ino(), file.size(), changed))
+}
+
+fn not_issued(certificate: &Certificate<'_>, error: &VaultError) -> String {
+    let path = format!("{}/issue/{}", certificate.backend, certificate.role);
+    let what_to_do = if error.is_denied() {
+        format!(
+            "add to the generator token's policy: path \"{path}\" {{ capabilities = [\"update\"] }}"
+        )
+    } else {
+        "it is tried again; does VAULTTMPFS_METRICS_PKI_ROLE name a role of that PKI, and does it allow VAULTTMPFS_METRICS_NAMES?".to_owned()
+    };
+    format!(
+        "the metrics' certificate could not be had from Vault at {path} ({error}): {what_to_do}"
+    )
+}
+
+/// At two thirds of its life, or a little before: certificates of nodes that started together are not
+/// renewed together.
+fn next_renewal(life: Duration, random: u8) -> Duration {
+    let earlier = life / 12 * u32::from(random) / 255;
+    (life * 2 / 3).saturating_sub(earlier).max(SHORTEST_PAUSE)
+}
+
+fn random() -> u8 {
+    let mut random = [0];
+    // Without one it is done all the same, only together with others.
+    let _ = getrandom::fill(&mut random);
+    random[0]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_certificate_is_renewed_at_about_two_thirds_of_its_life() {
+        let hours = |hours: u64| Duration::from_secs(hours * 3600);
+        for (life, random, next) in [
+            (hours(24), 0, hours(16)),
+            (hours(24), 255, hours(14)),
+            (Duration::ZERO, 0, SHORTEST_PAUSE),
+            (Duration::ZERO, 255, SHORTEST_PAUSE),
+        ] {
+            assert_eq!(next_renewal(life, random), next, "{life:?} {random}");
+        }
+    }
+}

@@ -1,0 +1,204 @@
+//! Certificates of Vault's PKI secrets engines.
+
+use super::calls::data;
+use super::error::VaultError;
+use super::session::Turn;
+use super::transport::{Headers, Transport};
+use rustify::endpoint::Endpoint;
+use rustify::enums::{RequestMethod, RequestType, ResponseType};
+use rustify::errors::ClientError;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use secrecy::{ExposeSecret, SecretString};
+use serde::Deserialize;
+use serde_json::json;
+use std::net::IpAddr;
+use zeroize::Zeroizing;
+
+/// A certificate to be issued.
+#[derive(Clone, Copy, Debug)]
+pub struct Certificate<'a> {
+    /// The path of the secrets engine.
+    pub backend: &'a str,
+    /// Its role.
+    pub role: &'a str,
+    /// Host names, and IP addresses (IPv6 in brackets), that it is for. The first host name is its common
+    /// name.
+    pub names: &'a [String],
+}
+
+/// A certificate that Vault issued.
+pub struct Issued {
+    /// The certificate, and those that lead from it to its CA.
+    pub chain: Vec<CertificateDer<'static>>,
+    /// Its key, which Vault made and does not keep.
+    pub key: Zeroizing<PrivateKeyDer<'static>>,
+    /// When it ends: seconds since 1970.
+    pub ends: u64,
+}
+
+impl Turn<'_> {
+    /// Has a certificate issued, with a new key.
+    pub async fn issue(self, certificate: &Certificate<'_>) -> Result<Issued, VaultError> {
+        let answer = self.transport().issue(certificate, &self.headers()).await;
+        self.heed(answer).await
+    }
+
+    /// Reads the CA by which a secrets engine signs.
+    pub async fn ca(self, backend: &str) -> Result<CertificateDer<'static>, VaultError> {
+        let answer = self.transport().ca(backend, &self.headers()).await;
+        self.heed(answer).await
+    }
+}
+
+impl Transport {
+    async fn issue(
+        &self,
+        certificate: &Certificate<'_>,
+        headers: &Headers<'_>,
+    ) -> Result<Issued, VaultError> {
+        let body = self.call(certificate.request(), headers).await?;
+        Issued::parse(&body)
+    }
+
+    async fn ca(
+        &self,
+        backend: &str,
+        headers: &Headers<'_>,
+    ) -> Result<CertificateDer<'static>, VaultError> {
+        #[derive(Deserialize)]
+        struct Ca {
+            certificate: String,
+        }
+        const WHAT: &str = "not a PKI's CA";
+        let request = Request {
+            path: format!("{backend}/cert/ca"),
+            body: None,
+        };
+        let ca: Ca = data(&self.call(request, headers).await?, WHAT)?;
+        certificate(&ca.certificate).ok_or(VaultError::NotUnderstood(WHAT))
+    }
+}
+
+impl Certificate<'_> {
+    fn request(&self) -> Request {
+        let address = |name: &String| name.trim_matches(['[', ']']).parse::<IpAddr>();
+        let addresses: Vec<_> = self.names.iter().flat_map(address).collect();
+        let hosts: Vec<_> = self
+            .names
+            .iter()
+            .filter(|name| address(name).is_err())
+            .map(String::as_str)
+            .collect();
+        let addresses: Vec<_> = addresses.iter().map(ToString::to_string).collect();
+        let body = json!({
+            "common_name": hosts.first(),
+            "alt_names": hosts.join(","),
+            "ip_sans": addresses.join(","),
+            "private_key_format": "pkcs8",
+        });
+        Request {
+            path: format!("{}/issue/{}", self.backend, self.role),
+            body: Some(body.to_string().into_bytes()),
+        }
+    }
+}
+
+impl Issued {
+    fn parse(body: &[u8]) -> Result<Self, VaultError> {
+        #[derive(Deserialize)]
+        struct Answer {
+            certificate: String,
+            issuing_ca: String,
+            #[serde(default)]
+            ca_chain: Vec<String>,
+            private_key: SecretString,
+            expiration: u64,
+        }
+        const WHAT: &str = "not an issued certificate";
+        let odd = VaultError::NotUnderstood(WHAT);
+        let mut answer: Answer = data(body, WHAT)?;
+        if answer.ca_chain.is_empty() {
+            answer.ca_chain.push(answer.issuing_ca);
+        }
+        let chain = std::iter::once(&answer.certificate).chain(&answer.ca_chain);
+        let chain: Option<Vec<_>> = chain.map(|pem| certificate(pem)).collect();
+        let key = PrivateKeyDer::from_pem_slice(answer.private_key.expose_secret().as_bytes());
+        match (chain, key) {
+            (Some(chain), Ok(key)) => Ok(Self {
+                chain,
+                key: Zeroizing::new(key),
+                ends: answer.expiration,
+            }),
+            _ => Err(odd),
+        }
+    }
+}
+
+fn certificate(pem: &str) -> Option<CertificateDer<'static>> {
+    CertificateDer::from_pem_slice(pem.as_bytes()).ok()
+}
+
+/// A call of a secrets engine: with a body it writes, without one it reads.
+struct Request {
+    path: String,
+    body: Option<Vec<u8>>,
+}
+
+impl Endpoint for Request {
+    type Response = serde_json::Value;
+    const REQUEST_BODY_TYPE: RequestType = RequestType::JSON;
+    const RESPONSE_BODY_TYPE: ResponseType = ResponseType::JSON;
+
+    fn path(&self) -> String {
+        self.path.clone()
+    }
+
+    fn method(&self) -> RequestMethod {
+        match self.body {
+            Some(_) => RequestMethod::POST,
+            None => RequestMethod::GET,
+        }
+    }
+
+    fn body(&self) -> Result<Option<Vec<u8>>, ClientError> {
+        Ok(self.body.clone())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_and_addresses_go_where_vault_wants_them() {
+        let names = ["10.0.0.1", "node-1", "[::1]", "node-1.example.com"].map(str::to_owned);
+        let certificate = Certificate {
+            backend: "team/pki",
+            role: "metrics",
+            names: &names,
+        };
+        let request = certificate.request();
+        assert_eq!(request.path, "team/pki/issue/metrics");
+        let body: serde_json::Value = serde_json::from_slice(&request.body.unwrap()).unwrap();
+        assert_eq!(body["common_name"], "node-1");
+        assert_eq!(body["alt_names"], "node-1,node-1.example.com");
+        assert_eq!(body["ip_sans"], "10.0.0.1,::1");
+    }
+
+    #[test]
+    fn odd_answers_are_refused_and_not_quoted() {
+        for body in [
+            "",
+            "{}",
+            r#"{"data":{}}"#,
+            r#"{"data":{"certificate":"x","issuing_ca":"y","private_key":"hidden","expiration":1}}"#,
+            r#"{"data":{"certificate":"x","issuing_ca":"y","private_key":"hidden","expiration":-1}}"#,
+        ] {
+            let Err(error) = Issued::parse(body.as_bytes()) else {
+                panic!("{body} was taken");
+            };
+            assert!(matches!(error, VaultError::NotUnderstood(_)), "{error}");
+        }
+    }
+}

@@ -1,0 +1,198 @@
+//! Metrics over TLS with a certificate of Vault's PKI, scraped by a real Prometheus.
+
+use super::{family_names, promtool_is_content, rules};
+use serde_json::json;
+use std::net::SocketAddr;
+use std::time::Duration;
+use vaulttmpfs_tests::{
+    Connection, Lab, Prometheus, Target, eventually, eventually_within, free_port, source_tree,
+    text,
+};
+
+/// A lab whose agent has its certificate from the PKI `nodes`, by a role with these settings, and lets in
+/// clients of the PKI `team/clients`; with both CAs.
+struct Pki {
+    lab: Lab,
+    address: SocketAddr,
+    ca: String,
+}
+
+/// What the generator token needs for it.
+const RULES: &str = r#"path "nodes/issue/node" { capabilities = ["update"] }"#;
+
+impl Pki {
+    fn start(role: &serde_json::Value, rules: &str) -> Self {
+        let address = SocketAddr::from(([127, 0, 0, 1], free_port()));
+        let mut lab = Lab::builder().without_agent().start();
+        let root = lab.vault.root();
+        let ca = root.make_pki("nodes", role);
+        root.make_pki("team/clients", &json!({"ttl": "1h", "server_flag": false}));
+        root.allow_generator(rules);
+        let address_text = address.to_string();
+        for (name, value) in [
+            ("ADDR", address_text.as_str()),
+            ("PKI_BACKEND", "nodes"),
+            ("PKI_ROLE", "node"),
+            ("NAMES", "node-1.example.com, 127.0.0.1"),
+            ("CLIENT_CA_BACKENDS", "team/clients"),
+        ] {
+            let name = format!("VAULTTMPFS_METRICS_{name}");
+            lab.agent.settings.insert(name, value.to_owned());
+        }
+        lab.agent.start();
+        lab.agent.wait_until_ready();
+        Self { lab, address, ca }
+    }
+
+    fn connect(&self) -> Option<Connection> {
+        let client = self.lab.vault.root().issue("team/clients", "prometheus");
+        Connection::tls(self.address, &self.ca, Some(&client)).ok()
+    }
+
+    /// Every private key that Vault ever gave to anyone.
+    fn keys(&self) -> Vec<String> {
+        let log = self.lab.vault.audit_log();
+        let keys = log.iter().filter_map(|entry| {
+            let key = entry["response"]["data"]["private_key"].as_str()?;
+            // A line of it: JSON writes line ends in another way.
+            key.lines().nth(1).map(str::to_owned)
+        });
+        keys.collect()
+    }
+}
+
+#[test]
+fn prometheus_scrapes_with_a_certificate_of_vaults_and_misses_no_scrape_while_the_agents_is_renewed()
+ {
+    // Renewed after four seconds.
+    let pki = Pki::start(&json!({"ttl": "6s", "max_ttl": "6s"}), RULES);
+    let client = pki.lab.vault.root().issue("team/clients", "prometheus");
+    let stranger = pki.lab.vault.root().issue("nodes", "stranger");
+    let mut first = eventually("the first certificate", || pki.connect());
+    let target = |job, client| Target {
+        job,
+        address: pki.address,
+        ca: Some(&pki.ca),
+        client,
+    };
+    let targets = [
+        target("known", Some(&client)),
+        target("nobody", None),
+        target("stranger", Some(&stranger)),
+    ];
+    let prometheus = Prometheus::start(&targets, &rules());
+    let renewals = r#"vaulttmpfs_metrics_certificate_renewals_total{outcome="done"}"#;
+    eventually_within(Duration::from_secs(90), "four renewals", || {
+        let counts = prometheus.values(renewals);
+        let first = counts.iter().copied().reduce(f64::min)?;
+        counts
+            .iter()
+            .any(|count| *count >= first + 4.0)
+            .then_some(())
+    });
+    let up = prometheus.values(r#"up{job="known"}"#);
+    assert!(up.len() > 20, "{up:?}");
+    assert!(
+        !up.contains(&0.0),
+        "{up:?}: {}",
+        prometheus.last_error("known")
+    );
+    for job in ["nobody", "stranger"] {
+        let up = prometheus.values(&format!(r#"up{{job="{job}"}}"#));
+        assert!(up.len() > 20, "{job}: {up:?}");
+        assert!(!up.contains(&1.0), "{job}: {up:?}");
+        let error = prometheus.last_error(job);
+        assert!(error.contains("certificate"), "{job}: {error}");
+    }
+    let mut second = pki.connect().expect("a connection");
+    assert_ne!(first.certificate, second.certificate);
+    let answer = first.get("/healthz").unwrap();
+    assert!(
+        answer.closes,
+        "what was made with an old one ends with an answer"
+    );
+    // The rules are in use, and none has a reason.
+    let alerts = prometheus.query("ALERTS");
+    assert_eq!(alerts, json!([]), "{alerts}");
+
+    let scrape = second.get("/metrics").unwrap().body;
+    promtool_is_content(&scrape);
+    pki.lab
+        .vault
+        .secrets()
+        .assert_absent("the metrics", &scrape);
+    let keys = pki.keys();
+    assert!(keys.len() > 4, "{}", keys.len());
+    for key in keys {
+        assert!(!pki.lab.agent.log().contains(&key), "a key is in the log");
+        assert!(
+            !pki.lab.node.journal().contains(&key),
+            "a key is on the disk"
+        );
+    }
+}
+
+#[test]
+fn every_name_in_rules_dashboard_and_documentation_is_one_that_the_agent_exposes() {
+    let pki = Pki::start(&json!({"ttl": "1h"}), RULES);
+    let _ = pki.lab.mounted(&pki.lab.options());
+    let mut connection = eventually("the certificate", || pki.connect());
+    let exposed = family_names(&connection.get("/metrics").unwrap().body);
+    let folder = source_tree().join("packaging/prometheus");
+    let read = |name: &str| std::fs::read_to_string(folder.join(name)).expect(name);
+    for name in ["alerts.yml", "alerts.test.yml", "dashboard.json"] {
+        let used = super::names_in(&read(name), &exposed);
+        assert!(used.len() > 8, "{name}: {used:?}");
+        let unknown: Vec<_> = used.difference(&exposed).collect();
+        assert!(unknown.is_empty(), "{name}: {unknown:?}");
+    }
+    let readme = read("README.md");
+    let (_, table) = readme.split_once("<!-- metrics: begin -->").unwrap();
+    let (table, _) = table.split_once("<!-- metrics: end -->").unwrap();
+    assert_eq!(super::names_in(table, &exposed), exposed);
+}
+
+#[test]
+fn a_right_that_is_missing_is_named_and_waited_for() {
+    let pki = Pki::start(&json!({"ttl": "1h"}), "");
+    let concerns = || pki.lab.agent.get("/v1/status")["concerns"].to_string();
+    let missing = r#"path \"nodes/issue/node\" { capabilities = [\"update\"] }"#;
+    let said = missing.replace('\\', "\\\\\\");
+    eventually("the missing right to be named", || {
+        let concerns = concerns();
+        (concerns.contains(missing) || concerns.contains(&said)).then_some(())
+    });
+    // The agent listens, and has nothing to show yet.
+    assert!(pki.connect().is_none());
+    let _ = pki.lab.mounted(&pki.lab.options());
+    pki.lab.vault.root().allow_generator(RULES);
+    let mut connection =
+        eventually_within(Duration::from_secs(60), "a certificate", || pki.connect());
+    assert_eq!(connection.get("/readyz").unwrap().status, 200);
+    eventually("all to be well", || (concerns() == "[]").then_some(()));
+}
+
+#[test]
+fn a_new_ca_of_the_clients_is_learnt_from_the_first_that_is_refused() {
+    let pki = Pki::start(&json!({"ttl": "1h"}), RULES);
+    let mut old = eventually("the certificate", || pki.connect());
+    let root = pki.lab.vault.root();
+    root.write(
+        "team/clients/root/rotate/internal",
+        &json!({"common_name": "next", "key_type": "ec", "key_bits": 256}),
+    );
+    let issuers = root.read("team/clients/config/issuers").body;
+    let next = root.read("team/clients/issuer/next").body;
+    assert_ne!(
+        text(&issuers["data"]["default"]),
+        text(&next["data"]["issuer_id"])
+    );
+    root.write("team/clients/config/issuers", &json!({"default": "next"}));
+    eventually_within(
+        Duration::from_secs(150),
+        "a client of the new CA to be let in",
+        || pki.connect()?.get("/metrics").ok(),
+    );
+    let answer = old.get("/metrics").unwrap();
+    assert!(answer.closes, "{answer:?}");
+}
