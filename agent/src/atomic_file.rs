@@ -1,8 +1,8 @@
 //! Writing a file so that whoever reads it has the old one or the new one, whole.
 
 use std::fs::{self, File, OpenOptions, Permissions};
-use std::io::{self, Write};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::io::{self, ErrorKind, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 
 /// Puts a file in place by rename, on disk when this returns. Its directory must be the caller's alone.
@@ -10,8 +10,28 @@ use std::path::{Path, PathBuf};
 /// # Errors
 /// It cannot be written; then the old one stands.
 pub fn write(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
+    put(path, |new| write_new(new, content, mode))
+}
+
+/// The same for a file that belongs to whoever its forerunner belonged to, where there was one.
+///
+/// # Errors
+/// As [`write()`].
+pub fn replace(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
+    let before = match fs::metadata(path) {
+        Ok(before) => Some(before),
+        Err(error) if error.kind() == ErrorKind::NotFound => None,
+        Err(error) => return Err(error),
+    };
+    put(path, |new| {
+        write_new(new, content, mode)?;
+        before.map_or(Ok(()), |it| chown(new, Some(it.uid()), Some(it.gid())))
+    })
+}
+
+fn put(path: &Path, write: impl FnOnce(&Path) -> io::Result<()>) -> io::Result<()> {
     let new = new_file(path);
-    let placed = write_new(&new, content, mode).and_then(|()| fs::rename(&new, path));
+    let placed = write(&new).and_then(|()| fs::rename(&new, path));
     if placed.is_err() {
         // One that a full disk left half written takes room from the next.
         let _ = fs::remove_file(&new);

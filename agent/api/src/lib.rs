@@ -9,6 +9,7 @@
 //! | `DELETE /v1/volumes?mount_dir=DIR` | 204, known or not |
 //! | `GET /v1/volumes`, `GET /v1/status` | 200, without accessors |
 //! | `POST /v1/reload` | 204 the generator token in its file is in use; 503 it is not, and why |
+//! | `POST /v1/renew-token` | 200 `{ttl_s, period_s}`: the generator token is renewed; else why not |
 //! | `POST /v1/revocations/hold`, `POST /v1/revocations/release` | 204 |
 //! | `GET /metrics` | 200, in Prometheus' text format |
 //! | `GET /healthz`, `GET /readyz` | 200; 503 and why not |

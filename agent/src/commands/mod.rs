@@ -2,11 +2,13 @@
 
 pub mod adopt;
 pub mod agent;
+pub mod bootstrap;
 pub mod client;
 pub mod completions;
 pub mod install_driver;
 pub mod migrate;
 pub mod reload;
+pub mod renew_token;
 pub mod revocations;
 pub mod status;
 

@@ -12,6 +12,7 @@ mod metrics;
 mod peer;
 mod places;
 mod reload;
+mod renewal;
 mod revocations;
 mod router;
 mod status;

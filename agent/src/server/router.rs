@@ -3,7 +3,7 @@
 use super::answer::{self, Answer};
 use super::connection::Connection;
 use super::status::Agent;
-use super::{health, metrics, reload, revocations, volumes};
+use super::{health, metrics, reload, renewal, revocations, volumes};
 use crate::failure::{Failure, Reason};
 use hyper::body::Incoming;
 use hyper::{Method, Request, Uri};
@@ -59,6 +59,10 @@ async fn route(
         (&Method::POST, "/v1/reload") => {
             only_root(connection)?;
             reload::reload(agent, request).await
+        }
+        (&Method::POST, "/v1/renew-token") => {
+            only_root(connection)?;
+            renewal::renew(agent).await
         }
         (&Method::POST, "/v1/revocations/hold") => {
             only_root(connection)?;

@@ -59,6 +59,12 @@ pub struct Generator {
     /// The explicit max TTL in seconds, where it has one: no renewal goes beyond.
     #[serde(default)]
     pub explicit_max_ttl: u64,
+    /// Does it outlive the token that made it?
+    #[serde(default)]
+    pub orphan: bool,
+    /// Its name.
+    #[serde(default)]
+    pub display_name: String,
 }
 
 impl Generator {

@@ -138,6 +138,13 @@ impl VaultError {
         }
     }
 
+    /// Did Vault itself refuse the call, for a reason that is the caller's? Then it was not carried out.
+    #[must_use]
+    pub fn is_answered_for_the_caller(&self) -> bool {
+        matches!(self, Self::Answered(answer)
+            if answer.errors.is_some() && matches!(answer.status, 400 | 401 | 403 | 404))
+    }
+
     /// Vault has nothing under that path.
     #[must_use]
     pub fn is_not_found(&self) -> bool {

@@ -6,6 +6,7 @@ use super::lease::{Lease, jittered};
 use super::session::{Known, Live, PAUSES, Reload, Session, Standing, lock};
 use super::token_file::{self, Watch};
 use super::transport::Transport;
+use super::trouble::asleep;
 use crate::config::variables::GENERATOR_TOKEN_CREDENTIAL;
 use crate::failure::{Failure, Reason};
 use crate::metrics::Outcome;
@@ -152,7 +153,7 @@ impl Session {
     }
 
     /// A session with a token that must be able to create tokens.
-    async fn candidate(&self, token: SecretString) -> Result<Live, Failure> {
+    pub(super) async fn candidate(&self, token: SecretString) -> Result<Live, Failure> {
         let live = self.try_token(token).await?;
         self.may_create(&live).await?;
         Ok(live)
@@ -272,12 +273,16 @@ impl Session {
     }
 
     async fn wake(&self, live: &Live, reloads: &mut mpsc::Receiver<Reload>) -> Wake {
-        let due = lock(&live.lease).due;
+        let due = || lock(&live.lease).due;
         let renewal = async {
-            match due {
-                Some(due) => timer::sleep_until(due).await,
-                None => std::future::pending().await,
+            // An admin may have had it renewed meanwhile.
+            while let Some(next) = due() {
+                timer::sleep_until(next).await;
+                if due() == Some(next) {
+                    return;
+                }
             }
+            std::future::pending().await
         };
         tokio::select! {
             () = tokio::time::sleep(keep_warm(random())) => Wake::Warm,
@@ -302,7 +307,7 @@ impl Session {
 
     /// Renews the generator token. Only a token that Vault does not know any more breaks the
     /// session: everything else is tried again.
-    async fn renew_own(&self, live: &Live) -> Result<(), Failure> {
+    pub(super) async fn renew_own(&self, live: &Live) -> Result<(), Failure> {
         let outcome = self.try_to_renew_own(live).await;
         self.stirred.notify_one();
         outcome
@@ -362,13 +367,7 @@ impl Session {
             .await
             .map_err(|error| self.failure(&error))?;
         if health.sealed || !health.initialized {
-            let state = if health.initialized {
-                "sealed: unseal it"
-            } else {
-                "not initialised"
-            };
-            let message = format!("Vault at {} is {state}", self.address());
-            return Err(Failure::new(Reason::VaultSealed, message));
+            return Err(asleep(self.address(), health.initialized));
         }
         Ok(health)
     }

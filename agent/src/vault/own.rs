@@ -2,10 +2,8 @@
 
 use super::calls::{Renewal, data, renewal};
 use super::error::VaultError;
+use super::plain::Plain;
 use super::transport::{Headers, Transport};
-use rustify::endpoint::Endpoint;
-use rustify::enums::RequestMethod;
-use rustify::errors::ClientError;
 use serde::Deserialize;
 use std::collections::HashMap;
 use std::time::Duration;
@@ -23,7 +21,8 @@ pub(super) struct WrappingBounds {
 impl Transport {
     /// Renews the token that makes the call. Without an increment, as for all others.
     pub(super) async fn renew_self(&self, headers: &Headers<'_>) -> Result<Renewal, VaultError> {
-        let call = Own::post("auth/token/renew-self", b"{}".to_vec());
+        // vaultrs' own path of it begins with a tab.
+        let call = Plain::post("auth/token/renew-self", "{}".to_owned());
         renewal(&self.call(call, headers).await?)
     }
 
@@ -34,7 +33,7 @@ impl Transport {
         headers: &Headers<'_>,
     ) -> Result<Capabilities, VaultError> {
         let body = serde_json::json!({ "paths": paths }).to_string();
-        let call = Own::post("sys/capabilities-self", body.into_bytes());
+        let call = Plain::post("sys/capabilities-self", body);
         data(
             &self.call(call, headers).await?,
             "not a token's capabilities",
@@ -48,52 +47,9 @@ impl Transport {
         path: &str,
         headers: &Headers<'_>,
     ) -> Result<WrappingBounds, VaultError> {
-        let call = Own::get("sys/internal/ui/resultant-acl");
+        let call = Plain::get("sys/internal/ui/resultant-acl");
         let acl: ResultantAcl = data(&self.call(call, headers).await?, "not a token's policies")?;
         Ok(acl.bounds(path))
-    }
-}
-
-/// vaultrs' own path of renew-self begins with a tab, and it knows nothing of the others.
-struct Own {
-    path: &'static str,
-    method: RequestMethod,
-    body: Option<Vec<u8>>,
-}
-
-impl Own {
-    fn get(path: &'static str) -> Self {
-        Self {
-            path,
-            method: RequestMethod::GET,
-            body: None,
-        }
-    }
-
-    fn post(path: &'static str, body: Vec<u8>) -> Self {
-        Self {
-            path,
-            method: RequestMethod::POST,
-            body: Some(body),
-        }
-    }
-}
-
-impl Endpoint for Own {
-    type Response = serde_json::Value;
-    const REQUEST_BODY_TYPE: rustify::enums::RequestType = rustify::enums::RequestType::JSON;
-    const RESPONSE_BODY_TYPE: rustify::enums::ResponseType = rustify::enums::ResponseType::JSON;
-
-    fn path(&self) -> String {
-        self.path.into()
-    }
-
-    fn method(&self) -> RequestMethod {
-        self.method.clone()
-    }
-
-    fn body(&self) -> Result<Option<Vec<u8>>, ClientError> {
-        Ok(self.body.clone())
     }
 }
 

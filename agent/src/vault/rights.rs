@@ -9,6 +9,7 @@ use crate::config::{Settings, WatchUnwrap};
 use crate::duration::to_go;
 use crate::failure::{Failure, Reason};
 use crate::options::RoleName;
+use secrecy::SecretString;
 use std::time::Duration;
 
 /// A shorter period is a warning: a night's outage ends the token.
@@ -30,6 +31,16 @@ pub(super) struct Findings {
     pub(super) concerns: Vec<String>,
     /// It works, but not as well as it could.
     pub(super) warnings: Vec<String>,
+}
+
+/// A token that could be the generator token.
+pub struct Trial {
+    /// It, as Vault knows it.
+    pub generator: Generator,
+    /// What would not work with it, and what to do: each a line.
+    pub concerns: Vec<String>,
+    /// What would work, but not as well as it could: each a line.
+    pub warnings: Vec<String>,
 }
 
 /// A right, and what lacks without it.
@@ -102,12 +113,7 @@ impl Session {
     /// Looks at the token's rights and the default role, and remembers and says what is found.
     /// True when there is nothing to be mended: else it is worth another look later.
     pub(super) async fn inspect(&self, live: &Live) -> bool {
-        let mut findings = Findings::default();
-        if live.generator.is_root() {
-            findings.warn("the generator token is a root token: whoever gets it owns all of Vault; allowed by VAULTTMPFS_ALLOW_ROOT_TOKEN".into());
-        } else {
-            findings.about_token(&live.generator, live);
-        }
+        let mut findings = Findings::of(live);
         let complete = self.look(live, &mut findings).await.is_ok();
         let mut last = lock(&self.findings);
         if complete {
@@ -116,6 +122,23 @@ impl Session {
             self.stirred.notify_one();
         }
         complete && last.concerns.is_empty()
+    }
+
+    /// Looks at a token as the agent does before it takes it, and at all that it could do then.
+    ///
+    /// # Errors
+    /// It is no generator token ([`Reason::GeneratorToken`]), or Vault cannot be asked.
+    pub async fn trial(&self, token: SecretString) -> Result<Trial, Failure> {
+        let live = self.candidate(token).await?;
+        let mut findings = Findings::of(&live);
+        self.look(&live, &mut findings)
+            .await
+            .map_err(|error| self.failure(&error))?;
+        Ok(Trial {
+            generator: live.generator,
+            concerns: findings.concerns,
+            warnings: findings.warnings,
+        })
     }
 
     /// Can the token create tokens of the default role?
@@ -188,6 +211,17 @@ impl Right {
 }
 
 impl Findings {
+    /// What the token's look-up tells.
+    fn of(live: &Live) -> Self {
+        let mut findings = Self::default();
+        if live.generator.is_root() {
+            findings.warn("the generator token is a root token: whoever gets it owns all of Vault; allowed by VAULTTMPFS_ALLOW_ROOT_TOKEN".into());
+        } else {
+            findings.about_token(&live.generator, live);
+        }
+        findings
+    }
+
     fn concern(&mut self, line: String) {
         self.concerns.push(line);
     }

@@ -10,6 +10,7 @@ use super::gate::{Gate, Place};
 use super::lease::Lease;
 use super::rights::{Findings, Needs};
 use super::transport::{Headers, Transport};
+use super::trouble::trouble;
 use crate::clock;
 use crate::config::{Settings, VaultSettings};
 use crate::failure::{Failure, Reason};
@@ -351,6 +352,21 @@ impl Session {
         self.doubted.notify_one();
     }
 
+    /// Renews the generator token now, and says how long it lives then.
+    ///
+    /// # Errors
+    /// It could not be renewed now, and why.
+    pub async fn renew(&self) -> Result<Life, Failure> {
+        let live = self.live().await?;
+        let _place = self.gate.enter().await;
+        self.renew_own(&live).await.inspect_err(|_| self.doubt())?;
+        let trouble = lock(&live.lease).trouble.clone();
+        match trouble {
+            Some(why) => Err(Failure::new(Reason::VaultFailed, why)),
+            None => Ok(live.life()),
+        }
+    }
+
     fn say_throttled(&self, error: &VaultError) {
         let mut said = lock(&self.throttled);
         if said.is_none_or(|at| at.elapsed() >= SAY_THROTTLED) {
@@ -366,69 +382,16 @@ impl Session {
     #[must_use]
     pub fn failure(&self, error: &VaultError) -> Failure {
         let address = self.address();
-        let (reason, message) = if error.is_denied() {
-            (
-                Reason::GeneratorToken,
-                format!(
-                    "Vault at {address} does not take the generator token ({error}): put a good one into {}, for example with `vaulttmpfs bootstrap`",
-                    self.token_path.display()
-                ),
-            )
-        } else if error.is_sealed() {
-            (
-                Reason::VaultSealed,
-                format!("Vault at {address} is sealed or in maintenance ({error}): unseal it"),
-            )
-        } else if error.is_throttled() {
-            (
-                Reason::VaultBusy,
-                format!("Vault at {address} asks to come later ({error}): is a quota too small?"),
-            )
-        } else {
-            match error {
-                VaultError::NoConnection(cause) | VaultError::NoAnswer(cause)
-                    if cause.contains("CertificateRequired") =>
-                {
-                    (
-                        Reason::VaultUnreachable,
-                        format!(
-                            "Vault at {address} wants a client certificate ({error}): name one in VAULT_CLIENT_CERT and VAULT_CLIENT_KEY"
-                        ),
-                    )
-                }
-                VaultError::NoConnection(cause) if cause.contains("certificate") => (
-                    Reason::VaultUnreachable,
-                    format!(
-                        "Vault's certificate at {address} is not trusted ({error}): does VAULT_CACERT or VAULT_CAPATH name the CA that signed it, and is the certificate for that host?"
-                    ),
-                ),
-                VaultError::NoConnection(_) => (
-                    Reason::VaultUnreachable,
-                    format!(
-                        "Vault at {address} cannot be reached ({error}): is VAULT_ADDR right, and is Vault running?"
-                    ),
-                ),
-                VaultError::TimedOut(_) => (
-                    Reason::VaultUnreachable,
-                    format!(
-                        "Vault at {address} does not answer ({error}): is it overloaded, or VAULT_CLIENT_TIMEOUT too short?"
-                    ),
-                ),
-                VaultError::Redirected(_) => (
-                    Reason::VaultFailed,
-                    format!(
-                        "Vault at {address} answers with {error}: name the active node in VAULT_ADDR, or its host in VAULTTMPFS_REDIRECT_HOSTS"
-                    ),
-                ),
-                _ => (
-                    Reason::VaultFailed,
-                    format!(
-                        "Vault at {address} failed ({error}): see Vault's log; is something else listening there?"
-                    ),
-                ),
-            }
-        };
-        Failure::new(reason, message)
+        if !error.is_denied() {
+            return trouble(address, error);
+        }
+        Failure::new(
+            Reason::GeneratorToken,
+            format!(
+                "Vault at {address} does not take the generator token ({error}): put a good one into {}, for example with `vaulttmpfs bootstrap`",
+                self.token_path.display()
+            ),
+        )
     }
 
     pub(super) fn headers<'a>(&'a self, live: &'a Live) -> Headers<'a> {
