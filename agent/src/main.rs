@@ -42,12 +42,12 @@ enum Command {
     },
     /// Make this node's generator token, and put it where the agent looks for it.
     ///
-    /// Logs in at Vault by `ldap` or `userpass`, or takes the token in VAULT_TOKEN, or one that is shipped wrapped. What is not given is
+    /// Logs in at Vault by `ldap` or `userpass`, or takes the token in `VAULT_TOKEN`, or one that is shipped wrapped. What is not given is
     /// asked for where standard input is a terminal. A good token that is there already is kept. The login's token is revoked at the
     /// end. Settings are the agent's: those of the environment, and else of its file. Exit status: 0 a good token is in place, 1
     /// something failed, 64 wrong arguments or bad settings, 65 the wrapped token is spent or not of a token's making, 69 Vault cannot
     /// be asked, 77 Vault refused the login or a right, 130 interrupted. Unless it is 0, nothing is left behind.
-    Bootstrap(commands::bootstrap::Bootstrap),
+    Bootstrap(Box<commands::bootstrap::Bootstrap>),
     /// Renew the generator token now, once (root).
     ///
     /// By the running agent, or else with the token in its file. Exit status: 0 renewed, 1 it was not, and why, 64 bad settings, 69

@@ -114,6 +114,8 @@ fn the_manual_has_every_command_and_option() {
             .unwrap_or_else(|| panic!("vaulttmpfs(1) has no {entry:?}"));
         let entry = entry.split("\n.It Ic").next().unwrap_or_default();
         for option in listed(&help(&[name]), "Options:") {
+            // A value that may be left out stands right behind.
+            let option = option.split('[').next().unwrap_or_default();
             let Some(long) = option.strip_prefix("--").filter(|long| *long != "help") else {
                 continue;
             };

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 const OPENBAO_VERSION: &str = "2.7.2";
+const OPENBAO_WITH_LDAP_VERSION: &str = "2.6.2";
 const KUBELET_VERSION: &str = "1.20.2";
 
 /// The agent and admin's command, `vaulttmpfs`.
@@ -18,6 +19,12 @@ pub fn driver() -> PathBuf {
 /// OpenBao: `OPENBAO`, or where `tests/run` keeps it.
 pub(crate) fn openbao() -> PathBuf {
     fetched("OPENBAO", &format!("openbao-{OPENBAO_VERSION}/bao"))
+}
+
+/// The last OpenBao with LDAP among its auth methods: `OPENBAO_WITH_LDAP`, or where `tests/run` keeps it.
+pub(crate) fn openbao_with_ldap() -> PathBuf {
+    let name = format!("openbao-{OPENBAO_WITH_LDAP_VERSION}/bao");
+    fetched("OPENBAO_WITH_LDAP", &name)
 }
 
 /// A real kubelet: `KUBELET`, or where `tests/run` keeps it.
@@ -38,30 +45,32 @@ fn fetched(variable: &str, name: &str) -> PathBuf {
 
 /// The root of a machine to boot: `MACHINE_ROOT`, or the one that `tests/run` made last.
 pub(crate) fn machine_root() -> PathBuf {
-    if let Some(root) = std::env::var_os("MACHINE_ROOT") {
-        return PathBuf::from(root);
-    }
-    last_in_cache("machine-").expect("the root of a machine is missing: tests/run makes it")
+    named("MACHINE_ROOT").unwrap_or_else(|| last_in_cache("machine-"))
+}
+
+/// The files of an LDAP server's package: `SLAPD`, or what `tests/run` fetched last.
+pub(crate) fn slapd() -> PathBuf {
+    named("SLAPD").unwrap_or_else(|| last_in_cache("slapd-"))
 }
 
 /// Prometheus: `PROMETHEUS`, or the one that `tests/run` fetched last. `promtool` is beside it.
 pub(crate) fn prometheus() -> PathBuf {
-    if let Some(program) = std::env::var_os("PROMETHEUS") {
-        return PathBuf::from(program);
-    }
-    last_in_cache("prometheus-")
-        .expect("Prometheus is missing: tests/run fetches it")
-        .join("prometheus")
+    named("PROMETHEUS").unwrap_or_else(|| last_in_cache("prometheus-").join("prometheus"))
 }
 
-fn last_in_cache(prefix: &str) -> Option<PathBuf> {
+fn named(variable: &str) -> Option<PathBuf> {
+    std::env::var_os(variable).map(PathBuf::from)
+}
+
+fn last_in_cache(prefix: &str) -> PathBuf {
     let entries = std::fs::read_dir(cache()).into_iter().flatten().flatten();
-    let named = entries.filter(|entry| {
+    let fitting = entries.filter(|entry| {
         let name = entry.file_name();
         name.as_encoded_bytes().starts_with(prefix.as_bytes())
     });
-    let last = named.max_by_key(|entry| entry.metadata().and_then(|data| data.modified()).ok());
-    last.map(|entry| entry.path())
+    let last = fitting.max_by_key(|entry| entry.metadata().and_then(|data| data.modified()).ok());
+    last.unwrap_or_else(|| panic!("{prefix}… is missing: tests/run has it"))
+        .path()
 }
 
 /// What `packaging/build` made last, by its ending: `deb` or `rpm`.

@@ -34,6 +34,7 @@ pub struct LabBuilder {
     supervised: bool,
     vault_name: Option<&'static str>,
     storage: Storage,
+    with_ldap: bool,
     wait: Wait,
 }
 
@@ -62,6 +63,7 @@ impl Lab {
             supervised: false,
             vault_name: None,
             storage: Storage::Memory,
+            with_ldap: false,
             wait: Wait::Ready,
         }
     }
@@ -188,6 +190,13 @@ impl LabBuilder {
         self
     }
 
+    /// Vault is one that has LDAP among its auth methods.
+    #[must_use]
+    pub fn vault_with_ldap(mut self) -> Self {
+        self.with_ldap = true;
+        self
+    }
+
     /// Another environment variable for the agent, or another value for one.
     #[must_use]
     pub fn set(mut self, name: &str, value: &str) -> Self {
@@ -242,7 +251,11 @@ impl LabBuilder {
     pub fn start(self) -> Lab {
         // First: what is started later lives in the node's namespace.
         let node = Node::new();
-        let vault = OpenBao::start_on(self.storage);
+        let vault = if self.with_ldap {
+            OpenBao::start_with_ldap()
+        } else {
+            OpenBao::start_on(self.storage)
+        };
         vault.root().make_secrets();
         vault.root().make_roles(&self.roles);
         let proxy = self.proxied.then(|| Proxy::start(&vault));

@@ -7,6 +7,7 @@ use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::fs::{self, File};
+use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 use ureq::http::Method;
 
@@ -33,6 +34,7 @@ pub struct OpenBao {
     unseal_key: String,
     authority: Authority,
     address: String,
+    program: PathBuf,
     process: Child,
     directory: TempDir,
 }
@@ -48,13 +50,23 @@ impl OpenBao {
     /// The same, its data kept there.
     #[must_use]
     pub fn start_on(storage: Storage) -> Self {
+        Self::start_program(binaries::openbao(), storage)
+    }
+
+    /// Starts the last one that had LDAP among its auth methods.
+    #[must_use]
+    pub fn start_with_ldap() -> Self {
+        Self::start_program(binaries::openbao_with_ldap(), Storage::Memory)
+    }
+
+    fn start_program(program: PathBuf, storage: Storage) -> Self {
         let authority = Authority::new();
         let directory = tempfile::Builder::new()
             .prefix("vaulttmpfs-openbao-")
             .tempdir()
             .expect("a directory for OpenBao");
         let (process, address) = (0..PORT_TRIES)
-            .find_map(|_| start_on_free_port(&authority, &directory, storage))
+            .find_map(|_| start_on_free_port(&program, &authority, &directory, storage))
             .unwrap_or_else(|| panic!("OpenBao does not start: {}", log(&directory)));
         let anyone = Vault::new(&address, &authority.certificate(), "");
         let keys = put(
@@ -67,6 +79,7 @@ impl OpenBao {
             unseal_key: text(&keys["keys"][0]),
             authority,
             address,
+            program,
             process,
             directory,
         };
@@ -110,7 +123,8 @@ impl OpenBao {
 
     /// Starts it again after [`Self::stop`], where it was, with the data that is on its disk.
     pub fn start_again(&mut self) {
-        let (process, vault) = (spawn(&self.directory), &self.root);
+        let process = spawn(&self.program, &self.directory);
+        let vault = &self.root;
         self.process = process;
         eventually("OpenBao's first answer", || {
             vault.call(Method::GET, "sys/seal-status", None).ok()
@@ -217,6 +231,7 @@ fn put(vault: &Vault, path: &str, body: &Value) -> Value {
 
 /// Starts it on a port that was free a moment ago, or returns nothing when it ended at once.
 fn start_on_free_port(
+    program: &Path,
     authority: &Authority,
     directory: &TempDir,
     storage: Storage,
@@ -224,7 +239,7 @@ fn start_on_free_port(
     let listener = format!("127.0.0.1:{}", free_port());
     let address = format!("https://{listener}");
     write_configuration(authority, directory, &listener, storage);
-    let mut process = spawn(directory);
+    let mut process = spawn(program, directory);
     let vault = Vault::new(&address, &authority.certificate(), "");
     let alive = eventually("OpenBao's first answer", || {
         if process.ended().is_some() {
@@ -236,10 +251,10 @@ fn start_on_free_port(
     alive.then_some((process, address))
 }
 
-fn spawn(directory: &TempDir) -> Child {
+fn spawn(program: &Path, directory: &TempDir) -> Child {
     let directory = directory.path();
     let output = File::create(directory.join("log")).expect("OpenBao's log");
-    let mut command = Child::command(binaries::openbao().as_os_str(), RunAs::Root);
+    let mut command = Child::command(program.as_os_str(), RunAs::Root);
     command
         .args(["server", "-config"])
         .arg(directory.join(CONFIGURATION))

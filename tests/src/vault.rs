@@ -110,15 +110,7 @@ impl Vault {
         path: &str,
         body: Option<&Value>,
     ) -> Result<Reply, ureq::Error> {
-        let mut request = Request::builder()
-            .method(method)
-            .uri(format!("{}/v1/{path}", self.address));
-        if !self.token.is_empty() {
-            request = request.header("X-Vault-Token", &self.token);
-        }
-        if let Some(namespace) = &self.namespace {
-            request = request.header("X-Vault-Namespace", namespace);
-        }
+        let request = self.request(method, path);
         let answer = match body {
             Some(body) => self
                 .http
@@ -131,6 +123,31 @@ impl Vault {
             status: answer.status().as_u16(),
             body: serde_json::from_str(&text).unwrap_or(Value::Null),
         })
+    }
+
+    /// Writes, and has the answer wrapped for so long.
+    pub fn wrapped(&self, path: &str, body: &Value, ttl: &str) -> Value {
+        let request = self.request(Method::POST, path);
+        let request = request.header("X-Vault-Wrap-TTL", ttl);
+        let answer = self
+            .http
+            .run(request.body(body.to_string()).expect("a request"));
+        let mut answer = answer.unwrap_or_else(|error| panic!("{path}: {error}"));
+        let text = answer.body_mut().read_to_string().expect("an answer");
+        serde_json::from_str(&text).unwrap_or_else(|error| panic!("{path}: {error}: {text}"))
+    }
+
+    fn request(&self, method: Method, path: &str) -> ureq::http::request::Builder {
+        let mut request = Request::builder()
+            .method(method)
+            .uri(format!("{}/v1/{path}", self.address));
+        if !self.token.is_empty() {
+            request = request.header("X-Vault-Token", &self.token);
+        }
+        if let Some(namespace) = &self.namespace {
+            request = request.header("X-Vault-Namespace", namespace);
+        }
+        request
     }
 
     fn must(&self, method: Method, path: &str, body: Option<&Value>) -> Value {

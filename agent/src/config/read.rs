@@ -158,7 +158,7 @@ fn vault<E: Environment>(reader: &mut Reader<'_, E>) -> Option<VaultSettings> {
         namespace,
         redirect_hosts: redirect_hosts.unwrap_or_default(),
     };
-    reader.warnings.extend(doubts(&settings));
+    reader.warnings.extend(settings.doubts());
     Some(settings)
 }
 
@@ -294,21 +294,24 @@ fn delivered<E: Environment>(
     })
 }
 
-/// What is allowed, but lets a token be read on its way.
-fn doubts(vault: &VaultSettings) -> Vec<String> {
-    let mut doubts = Vec::new();
-    if vault.skip_verify {
-        doubts.push(
-            "Vault's certificate is not checked: anyone on the way can take tokens".to_owned(),
-        );
+impl VaultSettings {
+    /// What is allowed, but lets a token be read on its way: each a line.
+    #[must_use]
+    pub fn doubts(&self) -> Vec<String> {
+        let mut doubts = Vec::new();
+        if self.skip_verify {
+            doubts.push(
+                "Vault's certificate is not checked: anyone on the way can take tokens".to_owned(),
+            );
+        }
+        if !self.address.is_https() && !self.address.is_loopback() {
+            doubts.push(format!(
+                "{}: tokens cross the network in the clear",
+                self.address
+            ));
+        }
+        doubts
     }
-    if !vault.address.is_https() && !vault.address.is_loopback() {
-        doubts.push(format!(
-            "{}: tokens cross the network in the clear",
-            vault.address
-        ));
-    }
-    doubts
 }
 
 /// The host name as the kernel has it; Kubernetes' name of the node may be another.

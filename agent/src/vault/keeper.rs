@@ -282,7 +282,7 @@ impl Session {
                     return;
                 }
             }
-            std::future::pending().await
+            std::future::pending::<()>().await;
         };
         tokio::select! {
             () = tokio::time::sleep(keep_warm(random())) => Wake::Warm,

@@ -9,6 +9,7 @@
 )]
 
 mod atomicity;
+mod bootstrap;
 mod concurrency;
 mod cost;
 mod demo;
@@ -24,6 +25,7 @@ mod migrate;
 mod mount;
 mod options;
 mod readme;
+mod renew_token;
 mod supervised;
 mod surroundings;
 mod unmount;

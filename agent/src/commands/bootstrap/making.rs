@@ -4,12 +4,13 @@
 use super::login::Login;
 use super::place::Place;
 use super::vault_side::VaultSide;
-use super::{Problem, described, say_findings, unfit};
+use super::{Problem, say_findings, unfit};
 use crate::commands::{complain, say};
 use crate::duration::to_go;
 use crate::exit::Exit;
 use crate::failure::Reason;
 use crate::interrupt::Interrupt;
+use crate::line::one_line;
 use crate::options::RoleName;
 use crate::vault::{Credentials, Direct, Given, NewGenerator, Session, Trial, VaultError};
 use secrecy::SecretString;
@@ -19,6 +20,9 @@ use std::time::Duration;
 
 /// The value of `applications` in the token's metadata, as the first plugin wrote it.
 const APPLICATIONS: &str = crate::vault::calls::CREATOR;
+
+/// The most of a text of Vault's that is passed on, in bytes.
+const LONGEST_TEXT: usize = 400;
 
 /// The token that is wanted.
 pub(super) struct Order {
@@ -88,12 +92,12 @@ impl<'a> Making<'a> {
             }
             Login::Wrapped { token, file } => {
                 let inside = self.unwrap(token, file).await?;
-                match self.fit(&inside).await? {
+                match self.fit(&inside.token).await? {
                     Ok(trial) => {
                         self.made = self.login.take();
                         return self.put(&inside, &trial).await;
                     }
-                    Err(why) => (inside, Some(why)),
+                    Err(why) => (inside.token, Some(why)),
                 }
             }
         };
@@ -102,7 +106,7 @@ impl<'a> Making<'a> {
             vault_side.make(self.vault, &by, self.interrupt).await?;
             self.interrupt.go_on()?;
         }
-        let token = self
+        let made = self
             .create(&by, login)
             .await
             .map_err(|problem| match unwrapped {
@@ -116,8 +120,8 @@ impl<'a> Making<'a> {
                 None => problem,
             })?;
         self.interrupt.go_on()?;
-        match self.fit(&token).await? {
-            Ok(trial) => self.put(&token, &trial).await,
+        match self.fit(&made.token).await? {
+            Ok(trial) => self.put(&made, &trial).await,
             Err(why) => Err(Problem::new(
                 Exit::Denied,
                 format!("the token that Vault made is of no use: {why}"),
@@ -153,7 +157,7 @@ impl<'a> Making<'a> {
     }
 
     /// Looks first, so that what is none of ours stays whole.
-    async fn unwrap(&mut self, token: &SecretString, file: &Path) -> Result<SecretString, Problem> {
+    async fn unwrap(&mut self, token: &SecretString, file: &Path) -> Result<Given, Problem> {
         let file = file.display();
         let look = self.vault.wrapping(token);
         let wrapping = self.interrupt.unless_it_comes(look).await?;
@@ -163,7 +167,7 @@ impl<'a> Making<'a> {
                 Exit::BadData,
                 format!(
                     "ALARM: what is wrapped in {file} was made at {}, and not by the creation of a token: somebody may have put it there in the place of yours. It was not unwrapped",
-                    crate::line::one_line(&wrapping.creation_path, 200)
+                    one_line(&wrapping.creation_path, LONGEST_TEXT)
                 ),
             ));
         }
@@ -172,7 +176,7 @@ impl<'a> Making<'a> {
         self.login = Some(given.token.clone());
         say(&format!("unwrapped: the token in {file}"));
         self.interrupt.go_on()?;
-        Ok(given.token)
+        Ok(given)
     }
 
     fn spent(&self, file: &dyn std::fmt::Display, error: &VaultError) -> Problem {
@@ -187,7 +191,7 @@ impl<'a> Making<'a> {
         )
     }
 
-    async fn create(&mut self, by: &SecretString, login: &Login) -> Result<SecretString, Problem> {
+    async fn create(&mut self, by: &SecretString, login: &Login) -> Result<Given, Problem> {
         let order = self.order;
         let name = format!("vaulttmpfs-{}", order.node);
         let metadata = [
@@ -207,15 +211,12 @@ impl<'a> Making<'a> {
                 .collect::<BTreeMap<_, _>>(),
         };
         match self.vault.create(by, &new).await {
-            Ok(Given { token, warnings }) => {
-                self.made = Some(token.clone());
-                for warning in warnings {
-                    complain(&format!(
-                        "Vault says: {}",
-                        crate::line::one_line(&warning, 400)
-                    ));
+            Ok(given) => {
+                self.made = Some(given.token.clone());
+                for warning in &given.warnings {
+                    complain(&format!("Vault says: {}", one_line(warning, LONGEST_TEXT)));
                 }
-                Ok(token)
+                Ok(given)
             }
             Err(error) => Err(self.not_created(&new, &error)),
         }
@@ -250,8 +251,9 @@ impl<'a> Making<'a> {
     fn lost(&self, what: &str, error: &VaultError) -> Problem {
         let mut problem = Problem::from(self.vault.trouble(error));
         if !error.create_may_be_repeated() {
-            problem.message += &format!(
-                "; there may be a {what} all the same, which nobody has: it ends when its time is over"
+            problem.message = format!(
+                "{}; there may be a {what} all the same, which nobody has: it ends when its time is over",
+                problem.message
             );
         }
         problem
@@ -270,20 +272,22 @@ impl<'a> Making<'a> {
         }
     }
 
-    async fn put(&mut self, token: &SecretString, trial: &Trial) -> Result<(), Problem> {
-        self.place.put(token).await?;
+    async fn put(&mut self, given: &Given, trial: &Trial) -> Result<(), Problem> {
+        self.place.put(&given.token).await?;
         self.made = None;
-        let granted = Duration::from_secs(trial.generator.period);
+        // A look-up shows the period as it was asked for; the lifetime is capped (tried on OpenBao).
+        let granted = given.ttl.min(Duration::from_secs(trial.generator.period));
         let wanted = self.order.period;
-        let asked = if self.order.role.is_none() && granted != wanted {
+        let asked = if self.order.role.is_none() && granted < wanted {
             format!(" ({} was asked for)", to_go(wanted))
         } else {
             String::new()
         };
         say(&format!(
-            "written: {}: {}",
+            "written: {}: {}, policies {}",
             self.place.name(),
-            described(&trial.generator)
+            trial.generator.display_name,
+            trial.generator.policies.join(", ")
         ));
         say(&format!(
             "Vault granted a period of {}{asked}; {}",

@@ -36,7 +36,7 @@ const PERIOD: &str = "768h";
 /// What is to be made, and by whom.
 #[derive(Args, Debug)]
 pub struct Bootstrap {
-    /// How to log in: ldap or userpass. Without it and without a user, the token in VAULT_TOKEN counts.
+    /// How to log in: ldap or userpass. Without it and without a user, the token in `VAULT_TOKEN` counts.
     #[arg(long, env = "VAULTTMPFS_BOOTSTRAP_METHOD")]
     method: Option<String>,
     /// Where the auth method is mounted, where not under its name.
@@ -61,10 +61,10 @@ pub struct Bootstrap {
     /// A token role to make the token by, for logins that may make no orphan otherwise.
     #[arg(long, value_name = "NAME", env = "VAULTTMPFS_BOOTSTRAP_ROLE")]
     role: Option<String>,
-    /// The token's file, where it is not VAULTTMPFS_GENERATOR_TOKEN_PATH.
+    /// The token's file, where it is not the agent's `VAULTTMPFS_GENERATOR_TOKEN_PATH`.
     #[arg(long, value_name = "FILE", conflicts_with = "systemd_creds")]
     path: Option<String>,
-    /// Encrypt the token by systemd-creds, for a unit's LoadCredentialEncrypted=.
+    /// Encrypt the token by systemd-creds.
     #[arg(long, value_name = "FILE", num_args = 0..=1, require_equals = true, default_missing_value = place::CREDENTIAL,
           env = "VAULTTMPFS_BOOTSTRAP_SYSTEMD_CREDS", help = format!("Encrypt the token by systemd-creds, for a unit's LoadCredentialEncrypted=, into FILE. Default: {}", place::CREDENTIAL))]
     systemd_creds: Option<String>,
@@ -130,7 +130,8 @@ impl Bootstrap {
             .map_err(|error| Problem::new(Exit::Failed, format!("signals: {error}")))?;
         let questions = Questions::new(interrupt.clone());
         let mut settings = settings()?;
-        settings.warnings.iter().for_each(|line| complain(line));
+        let doubts = settings.vault.doubts();
+        doubts.iter().for_each(|line| complain(line));
         let place = self.place(&questions, &settings).await?;
         place.prepare().await?;
         // What is said of the token names the file.
@@ -309,7 +310,7 @@ fn too_weak(trial: &Trial, wanted: &[String]) -> Option<String> {
 fn described(token: &Generator) -> String {
     let duration = |seconds| to_go(Duration::from_secs(seconds));
     format!(
-        "{}, policies {}, period {}, ends in {} unless renewed",
+        "{}, policies {}, period {}, has {} to live unless renewed",
         token.display_name,
         token.policies.join(", "),
         duration(token.period),
