@@ -65,6 +65,10 @@ pub struct Generator {
     /// Its name.
     #[serde(default)]
     pub display_name: String,
+    /// The token role that it was made by, where it was. Then that has its period, and `period` is 0
+    /// (tried on `OpenBao`).
+    #[serde(default)]
+    pub role: String,
 }
 
 impl Generator {

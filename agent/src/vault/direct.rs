@@ -1,6 +1,6 @@
 //! Vault as a command asks it by itself, without a session: each call by the token that it is given.
 
-use super::calls::{Health, Renewal, data, lifetime};
+use super::calls::{Health, Renewal, Role, data, lifetime};
 use super::error::VaultError;
 use super::plain::Plain;
 use super::session::PAUSES;
@@ -175,6 +175,13 @@ impl Direct {
         new: &NewGenerator<'_>,
     ) -> Result<Given, VaultError> {
         self.give(&new.path(), &new.body(), &self.headers(token))
+            .await
+    }
+
+    /// Reads a token role.
+    pub async fn role(&self, token: &SecretString, role: &RoleName) -> Result<Role, VaultError> {
+        let headers = self.headers(token);
+        self.at_least_once(async || self.transport.role(role, &headers).await)
             .await
     }
 

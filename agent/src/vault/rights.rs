@@ -173,6 +173,13 @@ impl Session {
             Err(error) if error.is_denied() => findings.warn(cannot_ask(&error)),
             Err(error) => return Err(error),
         }
+        // It seldom may read the role that it was made by.
+        if let Ok(own) = live.generator.role.parse()
+            && let Ok(role) = live.transport.role(&own, &headers).await
+            && role.period().is_none()
+        {
+            findings.about_no_period();
+        }
         let create = needs.create();
         match live.transport.wrapping_bounds(&create, &headers).await {
             Ok(bounds) => findings.about_wrapping(needs, bounds),
@@ -253,9 +260,11 @@ impl Findings {
             ));
         }
         if token.period == 0 {
-            return self.warn(
-                "the generator token is not periodic and ends with its max TTL, however often it is renewed: use a periodic one, as `vaulttmpfs bootstrap` makes it".into(),
-            );
+            // Where a token role made it, that has the period.
+            if token.role.is_empty() {
+                self.about_no_period();
+            }
+            return;
         }
         let period = Duration::from_secs(token.period);
         if period < SHORT_PERIOD {
@@ -265,6 +274,12 @@ impl Findings {
                 to_go(lock(&live.lease).survives())
             ));
         }
+    }
+
+    fn about_no_period(&mut self) {
+        self.warn(
+            "the generator token is not periodic and ends with its max TTL, however often it is renewed: use a periodic one, as `vaulttmpfs bootstrap` makes it".into(),
+        );
     }
 
     fn about_rights(&mut self, needs: &Needs, capabilities: &Capabilities) {

@@ -191,8 +191,36 @@ impl<'a> Making<'a> {
         )
     }
 
+    /// Looks whether the tokens of this role live on, which their look-up does not tell.
+    async fn judge_role(&self, by: &SecretString, name: &RoleName) -> Result<(), Problem> {
+        let look = self.vault.role(by, name);
+        let problem = match self.interrupt.unless_it_comes(look).await? {
+            Ok(role) if role.period().is_none() => {
+                "gives tokens that are not periodic: set its period"
+            }
+            Ok(role) if role.max_ttl().is_some() => {
+                "has an explicit max TTL: no renewal goes beyond"
+            }
+            Ok(role) if !role.is_orphan() => {
+                "gives tokens that end with the login's: set orphan=true"
+            }
+            Ok(_) => return Ok(()),
+            Err(error) => {
+                complain(&format!(
+                    "whether the token role `{name}` gives periodic tokens is not known: this login may not read it ({error})"
+                ));
+                return Ok(());
+            }
+        };
+        let problem = format!("the token role `{name}` {problem}");
+        Err(Problem::new(Exit::Denied, problem))
+    }
+
     async fn create(&mut self, by: &SecretString, login: &Login) -> Result<Given, Problem> {
         let order = self.order;
+        if let Some(role) = &order.role {
+            self.judge_role(by, role).await?;
+        }
         let name = format!("vaulttmpfs-{}", order.node);
         let metadata = [
             ("applications", Some(APPLICATIONS)),
@@ -276,7 +304,10 @@ impl<'a> Making<'a> {
         self.place.put(&given.token).await?;
         self.made = None;
         // A look-up shows the period as it was asked for; the lifetime is capped (tried on OpenBao).
-        let granted = given.ttl.min(Duration::from_secs(trial.generator.period));
+        let granted = match trial.generator.period {
+            0 => given.ttl,
+            period => given.ttl.min(Duration::from_secs(period)),
+        };
         let wanted = self.order.period;
         let asked = if self.order.role.is_none() && granted < wanted {
             format!(" ({} was asked for)", to_go(wanted))

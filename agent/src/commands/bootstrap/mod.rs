@@ -285,7 +285,7 @@ fn wrong(option: &str, expected: &str) -> Problem {
 fn unfit(token: &Generator) -> Option<String> {
     if !token.orphan {
         Some("is no orphan: it ends with the token that made it".to_owned())
-    } else if token.period == 0 || !token.renewable {
+    } else if !token.renewable || token.period == 0 && token.role.is_empty() {
         Some("is not periodic: it ends, however often it is renewed".to_owned())
     } else if token.explicit_max_ttl > 0 {
         let longest = to_go(Duration::from_secs(token.explicit_max_ttl));
@@ -309,11 +309,14 @@ fn too_weak(trial: &Trial, wanted: &[String]) -> Option<String> {
 /// The token for a person: no secret is in it.
 fn described(token: &Generator) -> String {
     let duration = |seconds| to_go(Duration::from_secs(seconds));
+    let period = match token.period {
+        0 => format!("that of the token role `{}`", token.role),
+        period => duration(period),
+    };
     format!(
-        "{}, policies {}, period {}, has {} to live unless renewed",
+        "{}, policies {}, period {period}, has {} to live unless renewed",
         token.display_name,
         token.policies.join(", "),
-        duration(token.period),
         duration(token.ttl)
     )
 }
@@ -341,6 +344,12 @@ mod tests {
     #[test]
     fn only_an_orphan_that_can_live_on_is_fit() {
         assert_eq!(unfit(&token()), None);
+        let by_role = Generator {
+            period: 0,
+            role: "nodes".into(),
+            ..token()
+        };
+        assert_eq!(unfit(&by_role), None);
         for (change, why) in [
             (
                 (|token| token.orphan = false) as fn(&mut Generator),
@@ -348,6 +357,13 @@ mod tests {
             ),
             (|token| token.period = 0, "periodic"),
             (|token| token.renewable = false, "periodic"),
+            (
+                |token| {
+                    token.role = "nodes".into();
+                    token.renewable = false;
+                },
+                "periodic",
+            ),
             (|token| token.explicit_max_ttl = 7200, "2h"),
         ] {
             let mut token = token();

@@ -35,19 +35,19 @@ fn an_auth_method_may_be_mounted_elsewhere() {
     let root = site.lab.vault.root();
     root.write("sys/auth/corp/people", &json!({"type": "userpass"}));
     let alice = json!({"password": PASSWORD, "policies": "node-admin"});
-    root.write("auth/corp/people/users/alice%20b", &alice);
+    root.write("auth/corp/people/users/alice.b", &alice);
     let password = site.password_file();
     let said = site.run(
         &[
             "--method=userpass",
             "--auth-mount=corp/people",
-            "--username=alice b",
+            "--username=alice.b",
             "--password-file",
             &password,
         ],
         &[],
     );
-    assert_said(&said, 0, &["logged in at auth/corp/people as alice b"]);
+    assert_said(&said, 0, &["logged in at auth/corp/people as alice.b"]);
     let _ = site.looked_up();
     site.assert_nothing_left();
 }
@@ -67,17 +67,44 @@ fn a_token_role_makes_it_for_a_login_that_may_no_more() {
     assert_said(&unknown, 77, &["nodes"]);
     let mut role = json!({"orphan": true, "allowed_policies": [GENERATOR_POLICY]});
     root.write("auth/token/roles/nodes", &role);
-    let mortal = site.run_as_alice(&["--role=nodes"]);
-    assert_said(&mortal, 77, &["of no use", "not periodic"]);
-    site.assert_nothing_left();
+    // A look-up does not tell whether such a token is periodic.
+    let unread = site.run_as_alice(&["--role=nodes"]);
+    assert_said(&unread, 0, &["not known", "written: "]);
+    let rule = format!("{rule}\npath \"auth/token/roles/nodes\" {{ capabilities = [\"read\"] }}");
+    root.make_policy("by-role", &rule);
+    for (changes, words) in [
+        (json!({}), "not periodic"),
+        (
+            json!({"token_period": "96h", "token_explicit_max_ttl": "9h"}),
+            "explicit max TTL",
+        ),
+        (
+            json!({"token_period": "96h", "orphan": false}),
+            "end with the login's",
+        ),
+    ] {
+        let mut role = role.clone();
+        role["token_explicit_max_ttl"] = json!(0);
+        for (key, value) in changes.as_object().unwrap() {
+            role[key] = value.clone();
+        }
+        root.write("auth/token/roles/nodes", &role);
+        let refused = site.run_as_alice(&["--role=nodes", "--force"]);
+        assert_said(&refused, 77, &["the token role `nodes`", words]);
+    }
     role["token_period"] = json!("96h");
     root.write("auth/token/roles/nodes", &role);
-    let said = site.run_as_alice(&["--role=nodes"]);
+    let said = site.run_as_alice(&["--role=nodes", "--force"]);
     assert_said(&said, 0, &["Vault granted a period of 96h"]);
-    assert_eq!(site.looked_up()["period"], 96 * 3600);
+    assert!(!said.errors.contains("periodic"), "{said:?}");
+    assert_said(
+        &site.run(&[], &[]),
+        0,
+        &["kept: ", "that of the token role `nodes`"],
+    );
     let more = site.run_as_alice(&["--role=nodes", "--force", "--policies=node-admin"]);
     assert_said(&more, 77, &["allowed_policies of the token role `nodes`"]);
-    site.assert_nothing_left();
+    assert_eq!(site.living("auth/userpass/login/alice"), 0);
 }
 
 #[test]
