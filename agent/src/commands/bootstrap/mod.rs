@@ -130,8 +130,9 @@ impl Bootstrap {
             .map_err(|error| Problem::new(Exit::Failed, format!("signals: {error}")))?;
         let questions = Questions::new(interrupt.clone());
         let mut settings = settings()?;
-        let doubts = settings.vault.doubts();
-        doubts.iter().for_each(|line| complain(line));
+        for doubt in settings.vault.doubts() {
+            complain(&doubt);
+        }
         let place = self.place(&questions, &settings).await?;
         place.prepare().await?;
         // What is said of the token names the file.
