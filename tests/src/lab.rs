@@ -33,8 +33,7 @@ pub struct LabBuilder {
     agent_as_root: bool,
     supervised: bool,
     vault_name: Option<&'static str>,
-    storage: Storage,
-    with_ldap: bool,
+    vault: fn() -> OpenBao,
     wait: Wait,
 }
 
@@ -62,8 +61,7 @@ impl Lab {
             agent_as_root: false,
             supervised: false,
             vault_name: None,
-            storage: Storage::Memory,
-            with_ldap: false,
+            vault: OpenBao::start,
             wait: Wait::Ready,
         }
     }
@@ -186,14 +184,14 @@ impl LabBuilder {
     /// Vault keeps its data on disk: it can be stopped, started and restored.
     #[must_use]
     pub fn vault_on_disk(mut self) -> Self {
-        self.storage = Storage::Disk;
+        self.vault = || OpenBao::start_on(Storage::Disk);
         self
     }
 
     /// Vault is one that has LDAP among its auth methods.
     #[must_use]
     pub fn vault_with_ldap(mut self) -> Self {
-        self.with_ldap = true;
+        self.vault = OpenBao::start_with_ldap;
         self
     }
 
@@ -251,11 +249,7 @@ impl LabBuilder {
     pub fn start(self) -> Lab {
         // First: what is started later lives in the node's namespace.
         let node = Node::new();
-        let vault = if self.with_ldap {
-            OpenBao::start_with_ldap()
-        } else {
-            OpenBao::start_on(self.storage)
-        };
+        let vault = (self.vault)();
         vault.root().make_secrets();
         vault.root().make_roles(&self.roles);
         let proxy = self.proxied.then(|| Proxy::start(&vault));

@@ -82,16 +82,18 @@ maxsize 10485760
 }
 
 fn fill(root: &Path, configuration: &Path, people: &[(&str, &str)]) {
-    let mut entries = format!(
+    let suffix = format!(
         "dn: {LDAP_SUFFIX}\nobjectClass: dcObject\nobjectClass: organization\ndc: example\no: example\n"
     );
-    for (name, password) in people {
-        entries += &format!(
-            "\ndn: cn={name},{LDAP_SUFFIX}\nobjectClass: person\ncn: {name}\nsn: {name}\nuserPassword: {password}\n"
-        );
-    }
+    let person = |(name, password): &(&str, &str)| {
+        format!(
+            "dn: cn={name},{LDAP_SUFFIX}\nobjectClass: person\ncn: {name}\nsn: {name}\nuserPassword: {password}\n"
+        )
+    };
+    let people = people.iter().map(person);
+    let entries: Vec<String> = std::iter::once(suffix).chain(people).collect();
     let file = configuration.with_file_name("people.ldif");
-    fs::write(&file, entries).expect("the people");
+    fs::write(&file, entries.join("\n")).expect("the people");
     let filled = Command::new(root.join("usr/sbin/slapadd"))
         .arg("-f")
         .arg(configuration)

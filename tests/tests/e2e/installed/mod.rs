@@ -1,5 +1,6 @@
 //! Installed on a node: from the packages, run by a real systemd, with Vault beside it.
 
+mod bootstrap;
 mod calls;
 mod first_pod;
 mod journal;
