@@ -23,7 +23,7 @@ fn with_witness() -> Site {
     let script = format!("#!/bin/sh\n{{ echo \"$@\"; env; }} >>{log}\nexec {real} \"$@\"\n");
     fs::write(&witness, script).unwrap();
     fs::set_permissions(&witness, fs::Permissions::from_mode(0o755)).unwrap();
-    let none = None::<&str>;
+    let nothing = None::<&str>;
     mount(
         Some(&witness),
         "/usr/bin/systemd-creds",

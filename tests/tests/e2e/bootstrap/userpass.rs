@@ -56,8 +56,8 @@ fn an_auth_method_may_be_mounted_elsewhere() {
 fn a_token_role_makes_it_for_a_login_that_may_no_more() {
     let site = Site::new().with_alice("by-role");
     let root = site.lab.vault.root();
-    let rule = r#"path "auth/token/create/nodes" { capabilities = ["update"] }"#;
-    root.make_policy("by-role", rule);
+    let create = r#"path "auth/token/create/nodes" { capabilities = ["update"] }"#;
+    root.make_policy("by-role", create);
     let refused = site.run_as_alice(&[]);
     let mend = r#"path "auth/token/create-orphan" { capabilities = ["update", "sudo"] }"#;
     assert_said(&refused, 77, &[mend, "--role"]);
@@ -70,8 +70,8 @@ fn a_token_role_makes_it_for_a_login_that_may_no_more() {
     // A look-up does not tell whether such a token is periodic.
     let unread = site.run_as_alice(&["--role=nodes"]);
     assert_said(&unread, 0, &["not known", "written: "]);
-    let rule = format!("{rule}\npath \"auth/token/roles/nodes\" {{ capabilities = [\"read\"] }}");
-    root.make_policy("by-role", &rule);
+    let both = format!("{create}\npath \"auth/token/roles/nodes\" {{ capabilities = [\"read\"] }}");
+    root.make_policy("by-role", &both);
     for (changes, words) in [
         (json!({}), "not periodic"),
         (
