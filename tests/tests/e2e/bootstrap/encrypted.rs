@@ -27,9 +27,9 @@ fn with_witness() -> Site {
     mount(
         Some(&witness),
         "/usr/bin/systemd-creds",
-        none,
+        nothing,
         MsFlags::MS_BIND,
-        none,
+        nothing,
     )
     .unwrap();
     site
