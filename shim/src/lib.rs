@@ -5,7 +5,7 @@
 //! parsers; the one program made of it is `vaulttmpfs-shim`.
 //!
 //! The rooms, each knowing only those after it: `call` → `argv`, `options`, [`agent`] → [`mount`] →
-//! `clock`, [`sys`]. Only `sys` holds unsafe code.
+//! `clock`, `secret`, [`sys`]. Only `sys` holds unsafe code.
 
 pub mod agent;
 mod answer;
@@ -15,6 +15,7 @@ mod clock;
 mod habits;
 pub mod mount;
 mod options;
+mod secret;
 pub mod sys;
 
 pub use answer::Answer;
@@ -22,6 +23,7 @@ pub use argv::Call;
 pub use call::{Bounds, Settings};
 pub use clock::Deadline;
 pub use options::{Options, OptionsError};
+pub use secret::Secret;
 
 /// Runs one call as the kubelet wants it run: quiet, one JSON line on standard output, exit code 0
 /// whatever happens, a panic included.

@@ -26,6 +26,11 @@ const LOOK_AGAIN: Duration = Duration::from_millis(20);
 /// What `mount_id` is for, in its failures.
 const MOUNT_ID: &str = "ask what is mounted on the directory";
 
+/// What to ask the kernel for, and where it puts texts into its answer.
+const STATMOUNT_FS_TYPE: u64 = 0x20;
+const STATMOUNT_SB_SOURCE: u64 = 0x200;
+const STATMOUNT_TEXTS: usize = 512;
+
 /// What container runtimes let a container read (the type of `container-selinux`).
 const SELINUX_LABEL: &CStr = c"system_u:object_r:container_file_t:s0";
 
@@ -45,6 +50,15 @@ pub enum Top {
     Ours(VolumeId),
     /// Someone else's mount: its type and source as `/proc/self/mountinfo` shows them.
     Foreign(String),
+}
+
+impl Top {
+    fn of(kind: &str, source: &str) -> Self {
+        match VolumeId::from_source(source) {
+            Some(id) if kind == "tmpfs" => Self::Ours(id),
+            _ => Self::Foreign(format!("{kind} from {source}")),
+        }
+    }
 }
 
 /// How a volume's tmpfs is made.
@@ -107,12 +121,16 @@ impl Place {
         })
     }
 
-    /// What is uppermost on the directory. The mount table is read only when there is a mount.
+    /// What is uppermost on the directory. The mount table is read only where there is a mount and the
+    /// kernel cannot be asked for it alone: reading costs more the more mounts there are.
     pub fn top(&self) -> Result<Top, Error> {
         let directory = self.directory()?;
         let id = mount_id(&directory)?;
         if id == mount_id(&self.parent)? {
             return Ok(Top::Nothing);
+        }
+        if let Some(top) = asked(&directory) {
+            return Ok(top);
         }
         // A table that changes while it is read may leave out a line: look again.
         for _ in 0..3 {
@@ -279,6 +297,30 @@ fn mount_id_by_proc(fd: &OwnedFd) -> Result<u64, Error> {
         .ok_or(Error::NotInTable)
 }
 
+/// What the mount that a directory is on is, where the kernel says it: since Linux 6.13.
+fn asked(directory: &OwnedFd) -> Option<Top> {
+    let id = sys::unique_mount_id(directory).ok()??;
+    let mut answer = [0; 1024];
+    sys::statmount(id, STATMOUNT_FS_TYPE | STATMOUNT_SB_SOURCE, &mut answer).ok()?;
+    told(&answer)
+}
+
+/// Reads `struct statmount` of `linux/mount.h`: what there is, and where its texts are.
+fn told(answer: &[u8]) -> Option<Top> {
+    let number = |at: usize| Some(u32::from_ne_bytes(answer.get(at..at + 4)?.try_into().ok()?));
+    let text = |at: usize| {
+        let begin = STATMOUNT_TEXTS + usize::try_from(number(at)?).ok()?;
+        let text = CStr::from_bytes_until_nul(answer.get(begin..)?).ok()?;
+        Some(text.to_string_lossy())
+    };
+    let wanted = STATMOUNT_FS_TYPE | STATMOUNT_SB_SOURCE;
+    let mask = u64::from_ne_bytes(answer.get(8..16)?.try_into().ok()?);
+    if mask & wanted != wanted {
+        return None;
+    }
+    Some(Top::of(&text(36)?, &text(124)?))
+}
+
 /// The mount table of this thread's namespace, read in steps as large as the kernel gives.
 fn mount_table() -> io::Result<Vec<u8>> {
     let mut table = Vec::with_capacity(64 * 1024);
@@ -296,10 +338,7 @@ fn find(table: &[u8], id: u64) -> Option<Top> {
     let (_, tail) = line.split_once(" - ")?;
     let mut fields = tail.split(' ');
     let (kind, source) = (fields.next()?, fields.next()?);
-    match VolumeId::from_source(source) {
-        Some(id) if kind == "tmpfs" => Some(Top::Ours(id)),
-        _ => Some(Top::Foreign(format!("{kind} from {source}"))),
-    }
+    Some(Top::of(kind, source))
 }
 
 /// What the kernel says about a file system that it would not make.
@@ -428,5 +467,26 @@ mod tests {
         let table = mount_table().unwrap();
         let found = find(&table, mount_id(&proc).unwrap());
         assert_eq!(found, Some(Top::Foreign("proc from proc".into())));
+        // An older kernel does not say.
+        if let Some(top) = asked(&proc) {
+            assert_eq!(Some(top), found);
+        }
+    }
+
+    #[test]
+    fn an_answer_that_is_cut_off_or_says_less_is_none() {
+        let mut answer = [0; 600];
+        answer[8..16].copy_from_slice(&0x220_u64.to_ne_bytes());
+        answer[124..128].copy_from_slice(&6_u32.to_ne_bytes());
+        answer[512..523].copy_from_slice(b"tmpfs\0host\0");
+        let tmpfs = Some(Top::Foreign("tmpfs from host".into()));
+        assert_eq!(told(&answer), tmpfs);
+        assert_eq!(told(&answer[..523]), tmpfs);
+        assert_eq!(told(&answer[..522]), None);
+        assert_eq!(told(&[]), None);
+        answer[124..128].copy_from_slice(&u32::MAX.to_ne_bytes());
+        assert_eq!(told(&answer), None);
+        answer[8] = 0x20;
+        assert_eq!(told(&answer), None);
     }
 }

@@ -1,7 +1,7 @@
-//! The one room with unsafe code: system calls that nix does not have, and the allocator.
+//! The one room with unsafe code: calls that nix does not have, and the allocator.
 //!
-//! The numbers are those of `linux/mount.h`; the calls are in Linux since 5.2, on every architecture
-//! under the same number, which libc names.
+//! The numbers are those of `linux/mount.h`; the calls are in Linux since 5.2, or as they say, on every
+//! architecture under the same number.
 #![allow(
     unsafe_code,
     reason = "raw system calls and a global allocator cannot be written without"
@@ -26,6 +26,8 @@ const MOUNT_ATTR_NODEV: c_uint = 4;
 const MOUNT_ATTR_NOEXEC: c_uint = 8;
 const MOVE_MOUNT_F_EMPTY_PATH: c_uint = 0x04;
 const MOVE_MOUNT_T_EMPTY_PATH: c_uint = 0x40;
+/// libc does not name it yet.
+const SYS_STATMOUNT: c_long = 457;
 
 /// Begins a file system.
 pub(crate) fn fsopen(kind: &CStr) -> nix::Result<OwnedFd> {
@@ -90,6 +92,15 @@ pub(crate) fn move_mount(mount: &impl AsFd, directory: &impl AsFd) -> nix::Resul
 /// The id of the mount that a descriptor is on, or nothing where the kernel does not say: before
 /// Linux 5.8.
 pub(crate) fn mount_id(fd: &impl AsFd) -> nix::Result<Option<u64>> {
+    statx_mount_id(fd, libc::STATX_MNT_ID)
+}
+
+/// The same as an id that is never given to another mount: since Linux 6.8.
+pub(crate) fn unique_mount_id(fd: &impl AsFd) -> nix::Result<Option<u64>> {
+    statx_mount_id(fd, libc::STATX_MNT_ID_UNIQUE)
+}
+
+fn statx_mount_id(fd: &impl AsFd, kind: c_uint) -> nix::Result<Option<u64>> {
     let mut buffer = MaybeUninit::<libc::statx>::zeroed();
     // Not by libc's name for it: std takes that symbol as a weak one, so that in a static program it
     // may be null.
@@ -101,13 +112,51 @@ pub(crate) fn mount_id(fd: &impl AsFd) -> nix::Result<Option<u64>> {
             fd.as_fd().as_raw_fd(),
             c"".as_ptr(),
             libc::AT_EMPTY_PATH,
-            libc::STATX_MNT_ID,
+            kind,
             buffer.as_mut_ptr(),
         );
         (done, buffer.assume_init())
     };
     Errno::result(done)?;
-    Ok((found.stx_mask & libc::STATX_MNT_ID != 0).then_some(found.stx_mnt_id))
+    Ok((found.stx_mask & kind != 0).then_some(found.stx_mnt_id))
+}
+
+/// Asks for some facts of the mount with this unique id: bits and answer as `struct statmount` has them.
+/// Since Linux 6.8.
+pub(crate) fn statmount(id: u64, wanted: u64, answer: &mut [u8]) -> nix::Result<()> {
+    #[repr(C)]
+    struct Request {
+        size: u32,
+        spare: u32,
+        id: u64,
+        wanted: u64,
+    }
+    let request = Request {
+        // `MNT_ID_REQ_SIZE_VER0`
+        size: 24,
+        spare: 0,
+        id,
+        wanted,
+    };
+    // SAFETY: the request is as large as it says and outlives the call; the kernel writes to the answer,
+    // which is ours alone, and no further than its length.
+    let done = unsafe {
+        libc::syscall(
+            SYS_STATMOUNT,
+            &raw const request,
+            answer.as_mut_ptr(),
+            answer.len(),
+            0 as c_uint,
+        )
+    };
+    Errno::result(done).map(drop)
+}
+
+/// Overwrites bytes with zeros, with all the room that they have.
+pub(crate) fn wipe(bytes: &mut Vec<u8>) {
+    // SAFETY: the room is the vector's own, which we hold alone; any byte may become zero. Unlike
+    // memset this may not be left out by a compiler that sees nobody read the zeros.
+    unsafe { libc::explicit_bzero(bytes.as_mut_ptr().cast(), bytes.capacity()) };
 }
 
 /// Writes to standard output, once, whatever comes of it.

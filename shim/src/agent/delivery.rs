@@ -2,11 +2,11 @@
 
 use super::Error;
 use crate::answer::cut;
+use crate::secret::Secret;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use std::borrow::Cow;
 use vaulttmpfs_api::{Directory, File, Owner, VolumeAnswer, VolumeId};
-use zeroize::Zeroizing;
 
 /// The longest name that Linux gives a file (`NAME_MAX`).
 const MAX_NAME: usize = 255;
@@ -27,7 +27,7 @@ pub struct FileContent<'a> {
     /// Who owns it.
     pub owner: Owner,
     /// What is in it.
-    pub bytes: Zeroizing<Vec<u8>>,
+    pub bytes: Secret,
 }
 
 impl<'a> Delivery<'a> {
@@ -81,7 +81,7 @@ impl<'a> Delivery<'a> {
                 owner: file.owner,
                 bytes: STANDARD
                     .decode(file.bytes.as_bytes())
-                    .map(Zeroizing::new)
+                    .map(Secret::from)
                     .map_err(|_| odd(format!("the file {:?} is not base64", file.name)))?,
             })
         })
@@ -153,7 +153,7 @@ mod tests {
         assert_eq!(delivery.directory().owner, Owner { uid: 0, gid: 7 });
         let files: Vec<_> = delivery.files().map(Result::unwrap).collect();
         assert_eq!((files[0].name, files[0].mode), ("token", 0o640));
-        assert_eq!(&**files[0].bytes, b"s.abc");
+        assert_eq!(&*files[0].bytes, b"s.abc");
         assert_eq!((files[1].name, files[1].bytes.len()), ("..token", 0));
     }
 

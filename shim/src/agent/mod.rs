@@ -7,6 +7,7 @@ pub use delivery::{Delivery, FileContent};
 pub use http::{Head, parse_head};
 
 use crate::clock::Deadline;
+use crate::secret::Secret;
 use nix::errno::Errno;
 use nix::sys::socket::{
     AddressFamily, SockFlag, SockType, UnixAddr, connect, setsockopt, socket, sockopt,
@@ -20,7 +21,6 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use vaulttmpfs_api::{MAX_REQUEST, MountDir, MountRequest, Refusal, VOLUMES_PATH, VolumeId};
-use zeroize::Zeroizing;
 
 /// The first pause before a call is repeated, and the longest.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(1));
@@ -39,7 +39,7 @@ pub struct Agent {
 /// A whole answer. Wiped when dropped, for it holds the token.
 pub struct Reply {
     status: u16,
-    bytes: Zeroizing<Vec<u8>>,
+    bytes: Secret,
     body: usize,
 }
 
@@ -207,7 +207,7 @@ fn send(stream: &mut UnixStream, mut bytes: &[u8], until: Deadline) -> Result<()
 
 /// Reads one answer; says besides whether the connection can be used again.
 fn receive(stream: &mut UnixStream, until: Deadline) -> Result<(Reply, bool), Error> {
-    let mut bytes = Zeroizing::new(vec![0; FIRST_READ]);
+    let mut bytes = Secret::zeros(FIRST_READ);
     let mut filled = 0;
     let mut head: Option<Head> = None;
     loop {
@@ -246,8 +246,8 @@ fn receive(stream: &mut UnixStream, until: Deadline) -> Result<(Reply, bool), Er
 }
 
 /// A copy with room for more; unlike a vector that grows by itself it leaves no secret behind.
-fn grown(old: &[u8], size: usize) -> Zeroizing<Vec<u8>> {
-    let mut new = Zeroizing::new(vec![0; size]);
+fn grown(old: &[u8], size: usize) -> Secret {
+    let mut new = Secret::zeros(size);
     new[..old.len()].copy_from_slice(old);
     new
 }
