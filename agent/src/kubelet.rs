@@ -72,6 +72,25 @@ impl Kubelet {
         Ok(environment(&bytes))
     }
 
+    /// What it was told by an option of its command line, `--NAME=VALUE` or `--NAME VALUE`; the last
+    /// one counts. Nothing where it was not.
+    ///
+    /// # Errors
+    /// It cannot be read; the kubelet may have ended.
+    pub fn option(self, name: &str) -> io::Result<Option<String>> {
+        let mut bytes = Vec::new();
+        let file = fs::File::open(self.file("cmdline"))?;
+        file.take(MAX_ENVIRONMENT).read_to_end(&mut bytes)?;
+        Ok(option(&bytes, name))
+    }
+
+    /// A path as it sees it: it may live in a container.
+    #[must_use]
+    pub fn path(self, path: &Path) -> PathBuf {
+        let relative = path.strip_prefix("/").unwrap_or(path);
+        self.file("root").join(relative)
+    }
+
     /// The mount table that it sees.
     ///
     /// # Errors
@@ -80,6 +99,27 @@ impl Kubelet {
         let bytes = fs::read(self.file("mountinfo"))?;
         Ok(String::from_utf8_lossy(&bytes).into_owned())
     }
+}
+
+fn option(command_line: &[u8], name: &str) -> Option<String> {
+    let mut arguments = command_line
+        .split(|byte| *byte == 0)
+        .map(String::from_utf8_lossy);
+    let mut value = None;
+    while let Some(argument) = arguments.next() {
+        let Some(rest) = argument.trim_start_matches('-').strip_prefix(name) else {
+            continue;
+        };
+        if !argument.starts_with('-') {
+            continue;
+        }
+        match rest.strip_prefix('=') {
+            Some(given) => value = Some(given.to_owned()),
+            None if rest.is_empty() => value = arguments.next().map(Into::into),
+            None => {}
+        }
+    }
+    value
 }
 
 fn environment(bytes: &[u8]) -> Vec<(String, OsString)> {
@@ -118,6 +158,17 @@ mod tests {
         .map(|(name, value)| (name.to_owned(), OsString::from_vec(value.to_vec())))
         .to_vec();
         assert_eq!(environment(bytes), expected);
+    }
+
+    #[test]
+    fn an_option_is_found_however_it_is_written() {
+        let line = b"/usr/bin/kubelet\0--v=2\0--root-dir\0/k\0--volume-plugin-dir=/a\0-volume-plugin-dir=/b\0--config\0";
+        let found = |name| option(line, name);
+        assert_eq!(found("volume-plugin-dir").as_deref(), Some("/b"));
+        assert_eq!(found("root-dir").as_deref(), Some("/k"));
+        assert_eq!(found("root"), None);
+        assert_eq!(found("config").as_deref(), Some(""));
+        assert_eq!(option(b"", "v"), None);
     }
 
     #[test]

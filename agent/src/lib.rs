@@ -1,11 +1,15 @@
 //! The `vaulttmpfs` agent and the admin's commands.
 //!
 //! Arrows point one way: [`commands`] → [`server`] → [`mount`] → [`vault`], [`volumes`],
-//! [`options`] and [`files`]. None below the server knows the socket or HTTP; [`config`] and
+//! [`options`] and [`files`]; [`check`] is a command's room that looks into most of them, and asks a
+//! running agent by [`client`], as the commands do. None below the server knows the socket or HTTP; [`config`] and
 //! [`mod@systemd`] are leaves.
 
 pub mod adopt;
 pub mod atomic_file;
+pub mod certificate;
+pub mod check;
+pub mod client;
 pub mod clock;
 pub mod commands;
 pub mod config;
@@ -30,5 +34,6 @@ pub mod server;
 pub mod systemd;
 pub mod terminal;
 pub mod timer;
+pub mod unit;
 pub mod vault;
 pub mod volumes;

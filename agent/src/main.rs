@@ -30,6 +30,11 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Look for what is wrong with this node, before the install and after it, and say what to do.
+    ///
+    /// Settings are those of the environment, and behind them those of the agent's unit, or of its file of settings. Exit status: 0
+    /// nothing is wrong, warnings aside, 1 something is.
+    Check(commands::check::Check),
     /// Have the running agent take the generator token that is in its file now (root).
     ///
     /// It takes it only once Vault knows it and lets it create tokens: else the token in use stays. Exit status: 0 taken, 1 refused, 2
@@ -100,6 +105,7 @@ fn main() -> Exit {
     match arguments.command {
         Command::Agent => commands::agent::run(),
         Command::Status { json } => commands::status::run(json),
+        Command::Check(check) => commands::check::run(check),
         Command::Reload {
             settings_from_environment,
         } => commands::reload::run(settings_from_environment),

@@ -1,7 +1,7 @@
 //! The kernel's mount table.
 
-use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::collections::{BTreeMap, HashMap};
+use std::path::{Path, PathBuf};
 use vaulttmpfs_api::{MountDir, VolumeId};
 
 /// The mount table of the namespace that this process is in.
@@ -89,6 +89,36 @@ pub fn volumes_of_others(mountinfo: &str) -> Vec<PathBuf> {
         .collect()
 }
 
+/// Where mounts spread to a process's mount table from the one that it was copied from.
+#[derive(Default)]
+pub struct Following(HashMap<PathBuf, bool>);
+
+impl Following {
+    /// As the mount table is now; nowhere where it cannot be read.
+    #[must_use]
+    pub fn now() -> Self {
+        let table = std::fs::read(OWN).unwrap_or_default();
+        Self::of(&String::from_utf8_lossy(&table))
+    }
+
+    /// By the text of a mount table.
+    #[must_use]
+    pub fn of(mountinfo: &str) -> Self {
+        let mounts = mountinfo.lines().filter_map(Mount::parse);
+        // Of several on one another the last is on top.
+        Self(mounts.map(|it| (it.point(), it.follows())).collect())
+    }
+
+    /// Would a mount at this directory show itself here?
+    #[must_use]
+    pub fn reaches(&self, directory: &str) -> bool {
+        let mut ancestors = Path::new(directory).ancestors();
+        ancestors
+            .find_map(|point| self.0.get(point))
+            .is_some_and(|follows| *follows)
+    }
+}
+
 /// The kernel writes blank, tab, newline and backslash as a backslash and three octal digits.
 fn unescape(field: &str) -> String {
     let mut parts = field.split('\\');
@@ -136,5 +166,22 @@ mod tests {
             of("theirs"),
         );
         assert_eq!(volumes_of_others(&table), [PathBuf::from(of("theirs"))]);
+    }
+
+    #[test]
+    fn a_sandbox_follows_its_host() {
+        let table = "20 1 8:1 / / rw shared:7 master:1 - ext4 /dev/vda rw\n\
+                     21 20 0:5 / /var/lib rw shared:8 - tmpfs tmpfs rw\n\
+                     22 20 0:6 / /var/lib/kubelet rw shared:9 - tmpfs tmpfs rw\n\
+                     23 20 0:7 / /var/lib/kubelet rw shared:9 master:3 - ext4 /dev/vdb rw\n\
+                     24 20 0:8 / /var/lib/kubelet2\\040of\\040mine rw master:4 - ext4 /dev/vdc rw\n";
+        let following = Following::of(table);
+        assert!(following.reaches("/var/lib/kubelet/pods/1/volumes/d/v"));
+        assert!(following.reaches("/k/pods/1/volumes/d/v"));
+        assert!(following.reaches("/var/lib/kubelet2 of mine/pods/1/volumes/d/v"));
+        assert!(!following.reaches("/var/lib/kubelet2/pods/1/volumes/d/v"));
+        assert!(!Following::of("").reaches("/k"));
+        let root = "20 1 8:1 / / rw shared:7 - ext4 /dev/vda rw\n";
+        assert!(!Following::of(root).reaches("/k"));
     }
 }

@@ -3,7 +3,7 @@
 pub mod adopt;
 pub mod agent;
 pub mod bootstrap;
-pub mod client;
+pub mod check;
 pub mod completions;
 pub mod install_driver;
 pub mod migrate;
@@ -12,6 +12,7 @@ pub mod renew_token;
 pub mod revocations;
 pub mod status;
 
+use crate::client;
 use crate::exit::Exit;
 use std::io::Write;
 

@@ -45,17 +45,20 @@ impl Installed {
             Err(error) if error.kind() == ErrorKind::NotFound => Vec::new().into(),
             text => text?,
         };
-        Ok(Self::new(ProcessEnvironment, &text))
+        Ok(Self::over(env_file::parse(&text)))
+    }
+
+    /// The process's own environment, and behind it these variables: of one name the last counts.
+    #[must_use]
+    pub fn over(file: Vec<(String, Vec<u8>)>) -> Self {
+        let own = ProcessEnvironment;
+        Self { own, file }
     }
 }
 
 impl<E: Environment> Installed<E> {
-    fn new(own: E, file: &[u8]) -> Self {
-        let file = env_file::parse(file);
-        Self { own, file }
-    }
-
-    fn is_own(&self, name: &str) -> bool {
+    /// Does the process's own environment have this setting, by any of its names?
+    pub fn is_own(&self, name: &str) -> bool {
         VARIABLES
             .iter()
             .filter(|variable| variable.names.contains(&name))
@@ -89,7 +92,8 @@ mod tests {
             ("PATH", OsString::from("/bin")),
         ]);
         let file = b"BAO_ADDR=https://file:8200\nVAULT_NAMESPACE=a\nVAULT_NAMESPACE=b\n";
-        let both = Installed::new(own, file);
+        let file = env_file::parse(file);
+        let both = Installed { own, file };
         for (name, value) in [
             ("BAO_ADDR", None),
             ("VAULT_ADDR", Some("https://own:8200")),

@@ -7,6 +7,7 @@
 
 mod kept;
 mod list;
+mod look;
 mod place;
 mod program;
 mod root_own;
@@ -14,6 +15,7 @@ mod use_of_it;
 
 pub use kept::Kept;
 pub use list::{List, place as place_name};
+pub use look::{Look, look, try_out};
 pub use place::{Place, Put, make_default, unmake_default};
 pub use program::Program;
 

@@ -22,6 +22,9 @@ const NEW: &str = ".vaulttmpfs-new-";
 /// What is about to be removed.
 const REMOVED: &str = ".vaulttmpfs-removed";
 
+/// A driver that answers answers at once.
+const INIT_PATIENCE: Duration = Duration::from_secs(5);
+
 /// How long another command may be at work here.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -125,28 +128,7 @@ impl Place {
 
     /// What is there now.
     pub(super) fn found(&self) -> Result<Found, Problem> {
-        let directory = self.driver_directory();
-        match fs::symlink_metadata(&directory) {
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Found::Nothing),
-            Err(error) => return Err(Problem::from_error("cannot look at", &directory, &error)),
-            Ok(metadata) if !metadata.is_dir() => {
-                let shown = directory.display();
-                return Err(Problem::Left(format!(
-                    "{shown} is not a directory, so the kubelet passes it over: move it away and run this again"
-                )));
-            }
-            Ok(_) => {}
-        }
-        root_own::directory(&directory).map_err(|error| match error {
-            root_own::Error::Unsafe(why) => Problem::Failed(why),
-            root_own::Error::Missing(path) => {
-                Problem::Failed(format!("{} has just gone: run this again", path.display()))
-            }
-            root_own::Error::Io(path, error) => {
-                Problem::from_error("cannot look at", &path, &error)
-            }
-        })?;
-        Program::find(&self.driver())
+        found_in(&self.directory)
     }
 
     /// Whether a driver of ours is there.
@@ -307,6 +289,30 @@ impl Place {
     }
 }
 
+/// What is in a place now.
+pub(super) fn found_in(place: &Path) -> Result<Found, Problem> {
+    let directory = place.join(DRIVER_DIRECTORY);
+    match fs::symlink_metadata(&directory) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Found::Nothing),
+        Err(error) => return Err(Problem::from_error("cannot look at", &directory, &error)),
+        Ok(metadata) if !metadata.is_dir() => {
+            let shown = directory.display();
+            return Err(Problem::Left(format!(
+                "{shown} is not a directory, so the kubelet passes it over: move it away and run this again"
+            )));
+        }
+        Ok(_) => {}
+    }
+    root_own::directory(&directory).map_err(|error| match error {
+        root_own::Error::Unsafe(why) => Problem::Failed(why),
+        root_own::Error::Missing(path) => {
+            Problem::Failed(format!("{} has just gone: run this again", path.display()))
+        }
+        root_own::Error::Io(path, error) => Problem::from_error("cannot look at", &path, &error),
+    })?;
+    Program::find(&directory.join(FILE))
+}
+
 /// A directory that is not empty; POSIX lets a file system say either.
 fn is_full(error: &io::Error) -> bool {
     matches!(
@@ -338,21 +344,34 @@ fn hold(directory: &Path) -> Result<Flock<File>, Problem> {
 
 /// Whether it runs here: a file system may be mounted noexec, a machine be of another kind. All the
 /// kubelet's pods with such volumes would wait for nothing else.
-fn answers(program: &Path) -> io::Result<()> {
-    let ran = Command::new(program)
+pub(super) fn answers(program: &Path) -> io::Result<()> {
+    let mut running = Command::new(program)
         .arg("init")
         .env_clear()
         .current_dir("/")
         .stdin(Stdio::null())
+        .stdout(Stdio::piped())
         .stderr(Stdio::null())
-        .output()
+        .spawn()
         .map_err(|error| {
             let text = format!(
                 "it does not run there ({error}): mounted noexec, or built for another machine?"
             );
             io::Error::other(text)
         })?;
-    if ran.stdout.starts_with(br#"{"status":"Success""#) {
+    let begun = Instant::now();
+    while running.try_wait()?.is_none() {
+        if begun.elapsed() > INIT_PATIENCE {
+            running.kill()?;
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    // What it said waits in the pipe.
+    if running
+        .wait_with_output()?
+        .stdout
+        .starts_with(br#"{"status":"Success""#)
+    {
         Ok(())
     } else {
         Err(io::Error::other("it does not answer `init` there"))

@@ -5,7 +5,7 @@ mod plan;
 mod sources;
 
 pub use plan::{Plan, plan};
-pub use sources::{Setting, Sources, find};
+pub use sources::{Setting, Sources, find, of_file, of_unit};
 
 /// Whether a variable may be a setting of this product or of Vault's tools. No other is looked at.
 fn is_meant(name: &str) -> bool {

@@ -4,18 +4,17 @@ use super::is_meant;
 use crate::config::env_file;
 use crate::kubelet;
 use crate::plain_file;
+use crate::unit::Unit;
 use serde::Deserialize;
-use serde::de::DeserializeOwned;
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
 use std::path::Path;
-use std::process::{Command, Stdio};
 
 /// The largest file of variables that is read, in bytes.
 const MAX_FILE: u64 = 1024 * 1024;
 
-/// The kubelet's unit on systemd's bus: the name's dot is escaped.
-const UNIT: &str = "/org/freedesktop/systemd1/unit/kubelet_2eservice";
+/// The kubelet's unit.
+const KUBELET: Unit = Unit("kubelet.service");
 
 /// A variable, and where it was found.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,7 +43,22 @@ pub struct Sources {
 pub fn find() -> Sources {
     let mut sources = Sources::default();
     sources.running();
-    sources.unit();
+    sources.unit(KUBELET);
+    sources
+}
+
+/// Looks at what a unit's service is started with; nothing where systemd has no such unit.
+#[must_use]
+pub fn of_unit(unit: Unit) -> Option<Sources> {
+    let mut sources = Sources::default();
+    sources.unit(unit).then_some(sources)
+}
+
+/// Looks at one file of variables.
+#[must_use]
+pub fn of_file(path: &Path) -> Sources {
+    let mut sources = Sources::default();
+    sources.file(path, false, path.display().to_string());
     sources
 }
 
@@ -64,37 +78,37 @@ impl Sources {
         }
     }
 
-    /// Files count before what stands in the unit, the last file most.
-    fn unit(&mut self) {
+    /// Files count before what stands in the unit, the last file most. False: without systemd, or
+    /// without such a unit, there is nothing to look at.
+    fn unit(&mut self, unit: Unit) -> bool {
         #[derive(Deserialize)]
         struct Named(String, bool);
-        match property::<String>("Unit", "LoadState") {
-            Ok(state) if state == "loaded" => {}
-            // Without systemd, or without such a unit, there is nothing to look at.
-            _ => return,
+        if !unit.is_there() {
+            return false;
         }
-        match property::<Vec<Named>>("Service", "EnvironmentFiles") {
+        match unit.property::<Vec<Named>>("Service", "EnvironmentFiles") {
             Ok(files) => {
                 for Named(path, may_be_missing) in files.into_iter().rev() {
-                    self.file(Path::new(&path), may_be_missing);
+                    let source = format!("{path} of {}", unit.0);
+                    self.file(Path::new(&path), may_be_missing, source);
                 }
             }
             Err(error) => self.trouble.push(error),
         }
-        match property::<Vec<String>>("Service", "Environment") {
+        match unit.property::<Vec<String>>("Service", "Environment") {
             Ok(entries) => {
                 let variables = entries.iter().filter_map(|entry| {
                     let (name, value) = entry.split_once('=')?;
                     Some((name.to_owned(), value.into()))
                 });
-                self.take("kubelet.service, Environment=".to_owned(), variables);
+                self.take(format!("{}, Environment=", unit.0), variables);
             }
             Err(error) => self.trouble.push(error),
         }
+        true
     }
 
-    fn file(&mut self, path: &Path, may_be_missing: bool) {
-        let source = format!("{} of kubelet.service", path.display());
+    fn file(&mut self, path: &Path, may_be_missing: bool, source: String) {
         match plain_file::read_named(path, MAX_FILE) {
             Ok(text) => {
                 // Of one name in one file the last counts.
@@ -121,26 +135,4 @@ impl Sources {
         }
         self.seen.push(source);
     }
-}
-
-/// A property of the kubelet's unit, drop-ins included. By the bus: what `systemctl show` prints cannot
-/// be told apart again where a value holds blanks or quotes.
-fn property<T: DeserializeOwned>(interface: &str, name: &str) -> Result<T, String> {
-    #[derive(Deserialize)]
-    struct Property<T> {
-        data: T,
-    }
-    let failed = |why: &str| format!("kubelet.service: systemd does not say its {name} ({why})");
-    let ran = Command::new("busctl")
-        .args(["--json=short", "--timeout=10", "get-property"])
-        .args(["org.freedesktop.systemd1", UNIT])
-        .arg(format!("org.freedesktop.systemd1.{interface}"))
-        .arg(name)
-        .stdin(Stdio::null())
-        .stderr(Stdio::null())
-        .output()
-        .map_err(|error| failed(&format!("busctl: {error}")))?;
-    serde_json::from_slice(&ran.stdout)
-        .map(|Property { data }| data)
-        .map_err(|_| failed("busctl gave no such property"))
 }

@@ -58,6 +58,8 @@ pub(super) struct Status {
     /// Why it is not ready, and what to do.
     reasons: Vec<String>,
     version: &'static str,
+    /// Its process id, in its own pid namespace.
+    pid: u32,
     vault: Option<Vault>,
     volumes: Option<Counts>,
     /// What is wrong though it serves, and what to do.
@@ -210,6 +212,7 @@ impl Agent {
             degraded: problem.is_some() || !concerns.is_empty(),
             reasons: problem.into_iter().map(|failure| failure.message).collect(),
             version: env!("CARGO_PKG_VERSION"),
+            pid: std::process::id(),
             vault,
             volumes: count,
             concerns,

@@ -1,6 +1,7 @@
 //! The calls and what Vault answers to them.
 
 use super::error::VaultError;
+use super::lease;
 use super::transport::{Headers, Transport};
 use crate::options::{Delivery, Pod, RoleName};
 use rustify::endpoint::Endpoint;
@@ -32,6 +33,12 @@ pub struct Health {
     /// The cluster's id; empty while sealed.
     #[serde(default)]
     pub cluster_id: String,
+    /// It serves by asking the active one.
+    #[serde(default)]
+    pub standby: bool,
+    /// Its clock, in seconds since 1970, UTC.
+    #[serde(default)]
+    pub server_time_utc: Option<u64>,
 }
 
 /// The generator token as Vault knows it (`auth/token/lookup-self`).
@@ -69,6 +76,9 @@ pub struct Generator {
     /// (tried on `OpenBao`).
     #[serde(default)]
     pub role: String,
+    /// So many calls are left to it, where they are counted.
+    #[serde(default)]
+    pub num_uses: u64,
 }
 
 impl Generator {
@@ -89,6 +99,12 @@ impl Generator {
     #[must_use]
     pub fn has_identity(&self) -> bool {
         !self.entity_id.is_empty()
+    }
+
+    /// How long an outage may be that it survives for sure, where it is periodic.
+    #[must_use]
+    pub fn survives(&self) -> Duration {
+        lease::survives(Duration::from_secs(self.period))
     }
 
     /// May it do everything?
@@ -140,6 +156,9 @@ pub struct Role {
     explicit_max_ttl: u64,
     /// The older name of `token_period`, still set by older roles.
     period: u64,
+    token_num_uses: u64,
+    #[serde(deserialize_with = "null_as_default")]
+    token_bound_cidrs: Vec<String>,
 }
 
 /// A token to be created through a role.
@@ -332,6 +351,19 @@ impl Role {
             0 => None,
             seconds => Some(lifetime(seconds)),
         }
+    }
+
+    /// So many calls a token of this role is good for, where they are counted.
+    #[must_use]
+    pub fn num_uses(&self) -> Option<u64> {
+        Some(self.token_num_uses).filter(|uses| *uses > 0)
+    }
+
+    /// The networks that the role's tokens may be used from; empty where from everywhere. Wrapping and
+    /// unwrapping are let through all the same (tried on `OpenBao`).
+    #[must_use]
+    pub fn bound_cidrs(&self) -> &[String] {
+        &self.token_bound_cidrs
     }
 
     /// Why a token of this role cannot be kept alive and ended by its accessor, if so.

@@ -19,7 +19,6 @@ pub struct Lease {
     pub due: Option<u64>,
     /// Why the last renewal failed.
     pub trouble: Option<String>,
-    period: Duration,
     failures: u32,
     random: u8,
 }
@@ -35,7 +34,6 @@ impl Lease {
             expires: None,
             due: None,
             trouble: None,
-            period: Duration::from_secs(generator.period),
             failures: 0,
             random,
         };
@@ -67,16 +65,16 @@ impl Lease {
         self.trouble = Some(why);
     }
 
-    /// How long an outage may be that the token survives for sure: it is renewed at a third.
-    pub(super) fn survives(&self) -> Duration {
-        self.period * 2 / 3
-    }
-
     fn begin(&mut self, begun: u64, whole: Duration, renewable: bool) {
         let lives = !whole.is_zero();
         self.expires = lives.then(|| begun + millis(whole));
         self.due = (lives && renewable).then(|| begun + jittered(millis(whole) / 3, self.random));
     }
+}
+
+/// How long an outage may be that a token of this period survives for sure: it is renewed at a third.
+pub(super) fn survives(period: Duration) -> Duration {
+    period * 2 / 3
 }
 
 /// Three quarters to all of a time: tokens of nodes that started together are not renewed together,
@@ -105,7 +103,8 @@ mod tests {
         let now = 1_000_000_000;
         let lease = Lease::of(&token(24 * HOUR, 24 * HOUR, true), now, 255);
         assert_eq!(lease.due, Some(now + 8 * HOUR * 1000));
-        assert_eq!(lease.survives(), Duration::from_secs(16 * HOUR));
+        let survived = survives(Duration::from_secs(24 * HOUR));
+        assert_eq!(survived, Duration::from_secs(16 * HOUR));
         let early = Lease::of(&token(24 * HOUR, 24 * HOUR, true), now, 0);
         assert_eq!(early.due, Some(now + 6 * HOUR * 1000));
         let later = Lease::of(&token(20 * HOUR, 24 * HOUR, true), now, 255);

@@ -9,13 +9,15 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 /// What the generator token may do on a path.
-pub(super) type Capabilities = HashMap<String, Vec<String>>;
+pub type Capabilities = HashMap<String, Vec<String>>;
 
 /// The bounds that the token's policies set to the wrapping of a create.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct WrappingBounds {
-    pub(super) least: Option<Duration>,
-    pub(super) most: Option<Duration>,
+pub struct WrappingBounds {
+    /// The shortest TTL; nothing where it need not be wrapped.
+    pub least: Option<Duration>,
+    /// The longest.
+    pub most: Option<Duration>,
 }
 
 impl Transport {

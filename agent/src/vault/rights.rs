@@ -16,7 +16,7 @@ use std::time::Duration;
 const SHORT_PERIOD: Duration = Duration::from_secs(24 * 3600);
 
 /// What the generator token must be able to do, by the settings.
-pub(super) struct Needs {
+pub struct Needs {
     /// The role of pods that name none.
     pub(super) role: RoleName,
     wrap_ttl: Duration,
@@ -26,11 +26,11 @@ pub(super) struct Needs {
 
 /// What was found, each a line for people.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Findings {
+pub struct Findings {
     /// Something does not work.
-    pub(super) concerns: Vec<String>,
+    pub concerns: Vec<String>,
     /// It works, but not as well as it could.
-    pub(super) warnings: Vec<String>,
+    pub warnings: Vec<String>,
 }
 
 /// A token that could be the generator token.
@@ -44,16 +44,20 @@ pub struct Trial {
 }
 
 /// A right, and what lacks without it.
-struct Right {
-    path: String,
-    capability: &'static str,
+pub struct Right {
+    /// Where.
+    pub path: String,
+    /// To do what, as Vault's policies call it.
+    pub capability: &'static str,
     without: &'static str,
     /// Without it the agent does not do what the settings say.
-    needed: bool,
+    pub needed: bool,
 }
 
 impl Needs {
-    pub(super) fn of(settings: &Settings) -> Self {
+    /// By the settings.
+    #[must_use]
+    pub fn of(settings: &Settings) -> Self {
         Self {
             role: settings.pod_defaults.role.clone(),
             wrap_ttl: settings.pod_defaults.wrap_ttl,
@@ -62,11 +66,21 @@ impl Needs {
         }
     }
 
-    fn create(&self) -> String {
+    /// The path by which the default role's tokens are made.
+    #[must_use]
+    pub fn create(&self) -> String {
         format!("auth/token/create/{}", self.role)
     }
 
-    fn rights(&self) -> [Right; 5] {
+    /// The default time to unwrap.
+    #[must_use]
+    pub fn wrap_ttl(&self) -> Duration {
+        self.wrap_ttl
+    }
+
+    /// The rights, the one to create first.
+    #[must_use]
+    pub fn rights(&self) -> [Right; 5] {
         let right = |path: String, capability, without, needed| Right {
             path,
             capability,
@@ -106,6 +120,17 @@ impl Needs {
                 false,
             ),
         ]
+    }
+}
+
+/// The right by which the generator token stays alive. The policy `default` has it.
+#[must_use]
+pub fn renew_itself() -> Right {
+    Right {
+        path: "auth/token/renew-self".to_owned(),
+        capability: "update",
+        without: "it is not kept alive and ends",
+        needed: true,
     }
 }
 
@@ -170,7 +195,7 @@ impl Session {
         let paths = needs.rights().map(|right| right.path);
         match live.transport.capabilities(&paths, &headers).await {
             Ok(capabilities) => findings.about_rights(needs, &capabilities),
-            Err(error) if error.is_denied() => findings.warn(cannot_ask(&error)),
+            Err(error) if error.is_denied() => findings.may_not_ask(&error),
             Err(error) => return Err(error),
         }
         // It seldom may read the role that it was made by.
@@ -189,10 +214,7 @@ impl Session {
         }
         match live.transport.role(&needs.role, &headers).await {
             Ok(role) => findings.about_role(&needs.role, &role),
-            Err(error) if error.is_not_found() => findings.concern(format!(
-                "Vault has no token role `{}`, which pods get that name none: create it, or name another in VAULTTMPFS_DEFAULT_ROLE_NAME",
-                needs.role
-            )),
+            Err(error) if error.is_not_found() => findings.no_role(&needs.role),
             // Said with the rights.
             Err(error) if error.is_denied() => {}
             Err(error) => return Err(error),
@@ -202,11 +224,25 @@ impl Session {
 }
 
 impl Right {
-    fn is_in(&self, capabilities: &Capabilities) -> bool {
+    /// Is it among what the token may do?
+    #[must_use]
+    pub fn is_in(&self, capabilities: &Capabilities) -> bool {
         capabilities.get(&self.path).is_some_and(|may| {
             may.iter()
                 .any(|may| may == self.capability || may == "root")
         })
+    }
+
+    /// What lacks without it, and what to do.
+    #[must_use]
+    pub fn lacking(&self) -> String {
+        format!(
+            "the generator token has no right to {} on {}: {}; {}",
+            self.capability,
+            self.path,
+            self.without,
+            self.mend()
+        )
     }
 
     fn mend(&self) -> String {
@@ -224,7 +260,7 @@ impl Findings {
         if live.generator.is_root() {
             findings.warn("the generator token is a root token: whoever gets it owns all of Vault; allowed by VAULTTMPFS_ALLOW_ROOT_TOKEN".into());
         } else {
-            findings.about_token(&live.generator, live);
+            findings.about_token(&live.generator);
         }
         findings
     }
@@ -245,7 +281,8 @@ impl Findings {
         }
     }
 
-    fn about_token(&mut self, token: &Generator, live: &Live) {
+    /// How long the token will live.
+    pub fn about_token(&mut self, token: &Generator) {
         let left = || to_go(Duration::from_secs(token.ttl));
         if !token.renewable {
             return self.warn(format!(
@@ -271,7 +308,7 @@ impl Findings {
             self.warn(format!(
                 "the generator token's period is {}: it survives an outage of Vault, or of this node, of {} and no longer; 768h is recommended",
                 to_go(period),
-                to_go(lock(&live.lease).survives())
+                to_go(token.survives())
             ));
         }
     }
@@ -282,27 +319,28 @@ impl Findings {
         );
     }
 
+    /// It may not even ask what it may do.
+    pub fn may_not_ask(&mut self, error: &VaultError) {
+        self.warn(format!(
+            "whether the generator token has all rights is not known: it may not ask ({error}); make it with the policy `default`, or add to its policy: path \"sys/capabilities-self\" {{ capabilities = [\"update\"] }}"
+        ));
+    }
+
     fn about_rights(&mut self, needs: &Needs, capabilities: &Capabilities) {
         for right in needs.rights() {
             if right.is_in(capabilities) {
                 continue;
             }
-            let line = format!(
-                "the generator token has no right to {} on {}: {}; {}",
-                right.capability,
-                right.path,
-                right.without,
-                right.mend()
-            );
             if right.needed {
-                self.concern(line);
+                self.concern(right.lacking());
             } else {
-                self.warn(line);
+                self.warn(right.lacking());
             }
         }
     }
 
-    fn about_wrapping(&mut self, needs: &Needs, bounds: WrappingBounds) {
+    /// Does the default wrap TTL fit the policy?
+    pub fn about_wrapping(&mut self, needs: &Needs, bounds: WrappingBounds) {
         let ttl = needs.wrap_ttl;
         let fits = bounds.least.is_none_or(|least| ttl >= least)
             && bounds.most.is_none_or(|most| ttl <= most);
@@ -319,7 +357,15 @@ impl Findings {
         ));
     }
 
-    fn about_role(&mut self, name: &RoleName, role: &Role) {
+    /// Vault has no such role.
+    pub fn no_role(&mut self, name: &RoleName) {
+        self.concern(format!(
+            "Vault has no token role `{name}`, which pods get that name none: create it, or name another in VAULTTMPFS_DEFAULT_ROLE_NAME"
+        ));
+    }
+
+    /// Does a role give what is wanted?
+    pub fn about_role(&mut self, name: &RoleName, role: &Role) {
         if !role.is_orphan() {
             self.concern(format!(
                 "the token role `{name}` makes children of the generator token: when that ends, every pod's token ends with it; mend it with `vault write auth/token/roles/{name} orphan=true` and make new pods' tokens"
@@ -336,12 +382,6 @@ impl Findings {
             ));
         }
     }
-}
-
-fn cannot_ask(error: &VaultError) -> String {
-    format!(
-        "whether the generator token has all rights is not known: it may not ask ({error}); make it with the policy `default`, or add to its policy: path \"sys/capabilities-self\" {{ capabilities = [\"update\"] }}"
-    )
 }
 
 #[cfg(test)]

@@ -1,12 +1,15 @@
 //! TLS as the settings want it: whom to trust, and as whom to come.
 
 use crate::config::{self, VaultSettings};
-use rustls::client::Resumption;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::{Resumption, WantsClientCert};
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
-use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use rustls::{
+    ClientConfig, ConfigBuilder, DigitallySignedStruct, RootCertStore, SignatureScheme,
+    WantsVerifier,
+};
 use std::path::Path;
 use std::sync::Arc;
 use zeroize::Zeroizing;
@@ -19,17 +22,46 @@ const SESSIONS: usize = 8;
 /// # Errors
 /// One line that names the file or setting and what is wrong with it.
 pub(super) fn configuration(settings: &VaultSettings) -> Result<ClientConfig, String> {
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let unusable = |error: rustls::Error| format!("TLS cannot be set up: {error}");
-    let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
-        .with_safe_default_protocol_versions()
-        .map_err(unusable)?;
+    let (builder, provider) = builder()?;
     let builder = if settings.skip_verify {
         let anyone = Arc::new(Anyone(provider));
         builder.dangerous().with_custom_certificate_verifier(anyone)
     } else {
         builder.with_root_certificates(trusted(settings)?)
     };
+    complete(builder, settings)
+}
+
+/// The same, with another judge of the server's certificate.
+///
+/// # Errors
+/// As for [`configuration`].
+pub(super) fn judged_by(
+    settings: &VaultSettings,
+    judge: Arc<dyn ServerCertVerifier>,
+) -> Result<ClientConfig, String> {
+    let (builder, _) = builder()?;
+    complete(
+        builder.dangerous().with_custom_certificate_verifier(judge),
+        settings,
+    )
+}
+
+type Builder<Wants> = ConfigBuilder<ClientConfig, Wants>;
+
+fn builder() -> Result<(Builder<WantsVerifier>, Arc<CryptoProvider>), String> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
+        .with_safe_default_protocol_versions()
+        .map_err(|error| format!("TLS cannot be set up: {error}"))?;
+    Ok((builder, provider))
+}
+
+/// Everything but who judges the server's certificate.
+fn complete(
+    builder: Builder<WantsClientCert>,
+    settings: &VaultSettings,
+) -> Result<ClientConfig, String> {
     let mut configuration = match &settings.client_certificate {
         None => builder.with_no_client_auth(),
         Some((certificate, key)) => {
@@ -55,21 +87,33 @@ pub(super) fn configuration(settings: &VaultSettings) -> Result<ClientConfig, St
 }
 
 /// The CAs of the settings, or else the system's.
-fn trusted(settings: &VaultSettings) -> Result<RootCertStore, String> {
+pub(super) fn trusted(settings: &VaultSettings) -> Result<RootCertStore, String> {
     let mut roots = RootCertStore::empty();
-    if let Some(source) = &settings.ca {
-        let ca = config::read_ca(source).map_err(|error| error.to_string())?;
-        for der in ca.der {
-            roots
-                .add(der.into())
-                .map_err(|error| format!("a CA of VAULT_CACERT or VAULT_CAPATH: {error}"))?;
-        }
+    let certificates = trusted_certificates(settings)?;
+    if settings.ca.is_none() {
+        // One of the system's that is odd harms nobody; none at all is said by the failing handshake.
+        roots.add_parsable_certificates(certificates);
         return Ok(roots);
     }
-    let found = rustls_native_certs::load_native_certs();
-    // One that is odd harms nobody; none at all is said by the failing handshake.
-    roots.add_parsable_certificates(found.certs);
+    for certificate in certificates {
+        roots
+            .add(certificate)
+            .map_err(|error| format!("a CA of VAULT_CACERT or VAULT_CAPATH: {error}"))?;
+    }
     Ok(roots)
+}
+
+/// The certificates of these CAs.
+pub(super) fn trusted_certificates(
+    settings: &VaultSettings,
+) -> Result<Vec<CertificateDer<'static>>, String> {
+    match &settings.ca {
+        Some(source) => {
+            let ca = config::read_ca(source).map_err(|error| error.to_string())?;
+            Ok(ca.der.into_iter().map(CertificateDer::from).collect())
+        }
+        None => Ok(rustls_native_certs::load_native_certs().certs),
+    }
 }
 
 fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, String> {

@@ -141,6 +141,13 @@ fn renewal(record: &Record, rules: &Lifecycle) -> Option<u64> {
     (!too_old && !too_long).then_some(at)
 }
 
+/// How long an outage may be that a pod's token of this TTL survives for sure: it is renewed at five
+/// twelfths of it at the latest.
+#[must_use]
+pub fn survives(ttl: Duration) -> Duration {
+    ttl * 7 / 12
+}
+
 /// Three quarters to five quarters of a time, by a volume's own random number. So many steps that
 /// volumes that started together do not meet again.
 fn jittered(time: u64, random: u16) -> u64 {

@@ -2,12 +2,13 @@
 
 use super::agenda::Agenda;
 use super::journal::Journal;
-use super::mounts::{self, Following};
+use super::mounts;
 use super::plan::{self, Progress, Task};
 use super::record::{Origin, Record, State};
 use crate::clock::{self, Moment};
 use crate::config::Lifecycle;
 use crate::metrics::Metrics;
+use crate::mount_table::Following;
 use crate::options::VolumeRequest;
 use std::collections::{HashMap, HashSet};
 use std::io;

@@ -9,7 +9,7 @@ mod fault;
 
 pub use fault::Fault;
 
-use crate::{Authority, OpenBao, https};
+use crate::{Authority, Identity, OpenBao, https};
 use rustls::ServerConfig;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -55,10 +55,16 @@ impl Proxy {
     /// Starts one whose certificate is of another authority's making.
     #[must_use]
     pub fn start_as(vault: &OpenBao, authority: &Authority) -> Self {
+        Self::start_with(vault, &authority.identity())
+    }
+
+    /// Starts one with this certificate.
+    #[must_use]
+    pub fn start_with(vault: &OpenBao, identity: &Identity) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port for the proxy");
         let address = listener.local_addr().expect("the proxy's address");
         let shared = Arc::new(Shared {
-            tls: server_configuration(authority),
+            tls: server_configuration(identity),
             upstream: https::client(&vault.authority().certificate()),
             vault: vault.address().to_owned(),
             faults: Mutex::default(),
@@ -196,8 +202,7 @@ fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
     }
 }
 
-fn server_configuration(authority: &Authority) -> Arc<ServerConfig> {
-    let identity = authority.identity();
+fn server_configuration(identity: &Identity) -> Arc<ServerConfig> {
     let certificate = CertificateDer::from_pem_slice(identity.certificate.as_bytes())
         .expect("the proxy's certificate");
     let key = PrivateKeyDer::from_pem_slice(identity.key.as_bytes()).expect("the proxy's key");

@@ -10,6 +10,7 @@
 
 mod atomicity;
 mod bootstrap;
+mod check;
 mod concurrency;
 mod cost;
 mod demo;

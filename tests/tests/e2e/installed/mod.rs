@@ -2,6 +2,7 @@
 
 mod bootstrap;
 mod calls;
+mod check;
 mod first_pod;
 mod journal;
 mod machine;

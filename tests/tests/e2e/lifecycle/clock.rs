@@ -7,10 +7,25 @@ use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
-use vaulttmpfs_tests::{Lab, eventually_within};
+use vaulttmpfs_tests::{Lab, Node, eventually_within};
 
 const PERIOD: u64 = 12;
 const DAY: i64 = 24 * 3600;
+
+/// Makes the library that lies about the wall clock, for `LD_PRELOAD`. `WALL_CLOCK_AHEAD` names a file with
+/// the seconds by which it is ahead.
+pub(crate) fn wall_clock_library(node: &Node) -> PathBuf {
+    let source = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/tests/e2e/lifecycle/wall_clock.c"
+    );
+    let library = node.path("etc/wall_clock.so");
+    let mut compile = Command::new("gcc");
+    compile.args(["-shared", "-fPIC", "-o"]).arg(&library);
+    let compiled = compile.arg(source).status().expect("gcc");
+    assert!(compiled.success(), "{compile:?}");
+    library
+}
 
 /// The wall clock as the agent sees it.
 struct WallClock {
@@ -20,15 +35,7 @@ struct WallClock {
 impl WallClock {
     /// For an agent that is not yet started.
     fn of(lab: &mut Lab) -> Self {
-        let source = concat!(
-            env!("CARGO_MANIFEST_DIR"),
-            "/tests/e2e/lifecycle/wall_clock.c"
-        );
-        let library = lab.node.path("etc/wall_clock.so");
-        let mut compile = Command::new("gcc");
-        compile.args(["-shared", "-fPIC", "-o"]).arg(&library);
-        let compiled = compile.arg(source).status().expect("gcc");
-        assert!(compiled.success(), "{compile:?}");
+        let library = wall_clock_library(&lab.node);
         let clock = Self {
             ahead: lab.node.path("etc/ahead"),
         };

@@ -1,6 +1,6 @@
 //! A token lives exactly as long as its pod's volume: renewed, revoked, and nothing lost in a crash.
 
-mod clock;
+pub(crate) mod clock;
 mod day;
 mod journal;
 mod living;

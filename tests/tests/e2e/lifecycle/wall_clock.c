@@ -1,4 +1,4 @@
-/* Preloaded into the agent: its wall clock is ahead by the seconds that the file named by
+/* Preloaded into a program: its wall clock is ahead by the seconds that the file named by
  * WALL_CLOCK_AHEAD says, and no other clock is touched. */
 #define _GNU_SOURCE
 #include <fcntl.h>

@@ -56,7 +56,11 @@ pub fn succeed(method: &Method, path: &str, body: &[u8]) -> Result<Vec<u8>, Stri
     }
 }
 
-async fn exchange(
+/// The same, within whatever time the caller gives it.
+///
+/// # Errors
+/// As for [`request`].
+pub async fn exchange(
     socket: &Path,
     method: &Method,
     path: &str,

@@ -1,0 +1,142 @@
+//! A trial: a token made as for a pod, and ended at once.
+//!
+//! It is made with an explicit max TTL of a minute, so that one which cannot be ended, because the
+//! answer was torn or this process killed, ends by itself.
+
+use super::report::{Group, Report};
+use crate::config::Settings;
+use crate::duration::to_go;
+use crate::options::{Delivery, Pod};
+use crate::vault::{CreateToken, Generator, Minted, Probe, Role, VaultError};
+use secrecy::SecretString;
+use std::time::{Duration, Instant};
+use tokio::signal::unix::{SignalKind, signal};
+
+pub(super) const TITLE: &str = "trial token";
+
+/// So long it lives at most.
+const LIFE: Duration = Duration::from_secs(60);
+
+/// What the trial is called in Vault's audit log.
+const NAME: &str = "vaulttmpfs-check";
+
+/// Makes a token of the default role and ends it. An interruption waits for that.
+pub(super) async fn check(
+    report: &mut Report,
+    settings: &Settings,
+    probe: &Probe,
+    generator: &Generator,
+    role: Option<&Role>,
+) {
+    let mut group = report.group(TITLE);
+    let policies = policies(generator, role);
+    let pod = Pod {
+        name: NAME.to_owned(),
+        uid: String::new(),
+        namespace: String::new(),
+        service_account: String::new(),
+    };
+    let create = CreateToken {
+        role: &settings.pod_defaults.role,
+        policies: &policies,
+        delivery: Delivery::Wrapped {
+            ttl: settings.pod_defaults.wrap_ttl,
+        },
+        ttl: None,
+        max_ttl: Some(LIFE),
+        pod: &pod,
+        node: &settings.node,
+        cluster: settings.cluster.as_deref(),
+    };
+    // From here on they end nothing: they are only waited for.
+    let kinds = [
+        SignalKind::interrupt(),
+        SignalKind::terminate(),
+        SignalKind::hangup(),
+    ];
+    let held = kinds.map(signal);
+    if held.iter().any(Result::is_err) {
+        return group.not_checked("signals cannot be held back, so none is made");
+    }
+    let begun = Instant::now();
+    match probe.create(&create).await {
+        Err(error) => {
+            let surely_none = error.create_may_be_repeated() || error.is_denied();
+            let afterwards = if surely_none {
+                String::new()
+            } else {
+                format!(
+                    "; should there be one all the same, it ends by itself within {}",
+                    to_go(LIFE)
+                )
+            };
+            group.failure(format!(
+                "no token could be made with the role `{}`: {}{afterwards}",
+                settings.pod_defaults.role,
+                probe.explained(&error)
+            ));
+        }
+        Ok(minted) => {
+            let made = begun.elapsed();
+            end(&mut group, probe, minted, made).await;
+        }
+    }
+}
+
+/// Those of the role that a pod gets that names none; else only what everybody has.
+fn policies(generator: &Generator, role: Option<&Role>) -> Vec<String> {
+    let allowed = role.map(Role::allowed_policies).unwrap_or_default();
+    let given = |policy: &&String| !generator.is_own_policy(policy) && *policy != "root";
+    let policies: Vec<String> = allowed.iter().filter(given).cloned().collect();
+    if policies.is_empty() {
+        vec!["default".to_owned()]
+    } else {
+        policies
+    }
+}
+
+/// The wrapping token first, then the one inside.
+async fn end(group: &mut Group<'_>, probe: &Probe, minted: Minted, took: Duration) {
+    let (accessors, wrapped): (Vec<SecretString>, bool) = match minted {
+        Minted::Wrapped {
+            accessor,
+            wrapped_accessor,
+            ..
+        } => {
+            let inside = wrapped_accessor.is_some();
+            if !inside {
+                group.warning("the trial token has no accessor: it cannot be kept alive and ended");
+            }
+            (
+                std::iter::once(accessor).chain(wrapped_accessor).collect(),
+                true,
+            )
+        }
+        Minted::Unwrapped { accessor, .. } => (accessor.into_iter().collect(), false),
+    };
+    if !wrapped {
+        group.failure("Vault gave a plain token where a wrapped one was asked for: does something in front of it take the header X-Vault-Wrap-TTL away?");
+    }
+    let mut failed = None;
+    for accessor in &accessors {
+        // Once more: the first try may have met a connection that had just ended.
+        let ended = match probe.revoke(accessor).await {
+            Err(VaultError::NoConnection(_) | VaultError::NoAnswer(_)) => {
+                probe.revoke(accessor).await
+            }
+            ended => ended,
+        };
+        failed = ended.err().or(failed);
+    }
+    match failed {
+        None => group.ok(format!(
+            "a token was made after {}, wrapped, and ended",
+            super::network::milliseconds(took)
+        )),
+        Some(error) => group.failure(format!(
+            "the trial token could not be ended: {}; it ends by itself within {}",
+            probe.explained(&error),
+            to_go(LIFE)
+        )),
+    }
+}
