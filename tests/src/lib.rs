@@ -22,6 +22,7 @@ mod cluster;
 mod command;
 mod counts;
 mod eventually;
+mod evidence;
 mod http;
 mod https;
 mod instant;
@@ -53,6 +54,7 @@ pub use cluster::{Cluster, PodManifest, RealKubelet, RealPod, in_own_namespaces}
 pub use command::Said;
 pub use counts::{instructions, system_calls};
 pub use eventually::{eventually, eventually_within};
+pub use evidence::find_leaks;
 pub use instant::answer_at_once;
 pub use journald::{Entry, Journald};
 pub use lab::{Lab, LabBuilder};

@@ -2,7 +2,7 @@
 
 use crate::child::RunAs;
 use crate::tcp::free_port;
-use crate::{Authority, Child, Secrets, Vault, binaries, eventually, text};
+use crate::{Authority, Child, Secrets, Vault, binaries, eventually, evidence, text};
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
@@ -219,6 +219,14 @@ impl OpenBao {
     #[must_use]
     pub fn secrets(&self) -> Secrets {
         Secrets::of(&self.audit_log())
+    }
+}
+
+impl Drop for OpenBao {
+    fn drop(&mut self) {
+        if evidence::is_kept() && !std::thread::panicking() {
+            evidence::keep_secrets(&self.secrets());
+        }
     }
 }
 

@@ -1,5 +1,6 @@
 //! Every token, accessor and password of a Vault server, to look for them where none may be.
 
+use crate::evidence;
 use aho_corasick::AhoCorasick;
 use serde_json::Value;
 use std::collections::BTreeSet;
@@ -54,9 +55,11 @@ impl Secrets {
         text.lines().find(|line| any.is_match(*line))
     }
 
-    /// Fails the test when one of them is in the text.
+    /// Fails the test when one of them is in the text, which is kept to be looked at for those of other
+    /// tests, too.
     #[track_caller]
     pub fn assert_absent(&self, what: &str, text: &str) {
+        evidence::keep_output(what, text);
         if let Some(line) = self.line_with_one(text) {
             panic!("a secret in {what}: {line}");
         }
@@ -70,6 +73,18 @@ impl Secrets {
             text.replace(secret.as_str(), &short)
         };
         self.0.iter().fold(text.to_owned(), shorter)
+    }
+
+    /// One a line.
+    pub(crate) fn lines(&self) -> String {
+        let all: Vec<&str> = self.0.iter().map(String::as_str).collect();
+        all.join("\n")
+    }
+
+    /// What [`Self::lines`] wrote.
+    pub(crate) fn from_lines(text: &str) -> Self {
+        let lines = text.lines().filter(|line| !line.is_empty());
+        Self(lines.map(str::to_owned).collect())
     }
 
     fn collect(&mut self, value: &Value) {
