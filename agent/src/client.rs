@@ -10,13 +10,25 @@ use std::error::Error;
 use std::io::{self, ErrorKind};
 use std::path::Path;
 use std::time::Duration;
+use tokio::runtime::{Builder, Runtime};
 use vaulttmpfs_api::Refusal;
 
 /// The agent asks Vault a few times for some calls, each within `VAULT_CLIENT_TIMEOUT`.
 const PATIENCE: Duration = Duration::from_secs(150);
 
+/// What the agent shows it has in memory: one that takes longer hangs.
+const PATIENCE_TO_LOOK: Duration = Duration::from_secs(10);
+
 /// The largest answer that is read, in bytes: the list of some thousand volumes.
 const MAX_ANSWER: usize = 16 * 1024 * 1024;
+
+/// What became of a look at the agent.
+pub enum Unseen {
+    /// There was no answer; a line that says why and what to do.
+    NoAnswer(String),
+    /// It was answered, but not with what was asked for; a line that says why.
+    Refused(String),
+}
 
 /// One call, for a command that has nothing else to do meanwhile. Answers with the status and the
 /// body.
@@ -24,22 +36,41 @@ const MAX_ANSWER: usize = 16 * 1024 * 1024;
 /// # Errors
 /// There was no answer; a line that says why and what to do.
 pub fn request(method: &Method, path: &str, body: &[u8]) -> Result<(u16, Vec<u8>), String> {
-    let socket = config::locations(&ProcessEnvironment).socket;
-    let runtime = tokio::runtime::Builder::new_current_thread()
+    runtime()?.block_on(call(method, path, body, PATIENCE))
+}
+
+/// One look at what the agent shows at this path, as [`look`], for a command that has nothing else to
+/// do meanwhile.
+///
+/// # Errors
+/// It could not be seen.
+pub fn look_now(path: &str) -> Result<Vec<u8>, Unseen> {
+    runtime().map_err(Unseen::NoAnswer)?.block_on(look(path))
+}
+
+/// One look at what the agent shows at this path.
+///
+/// # Errors
+/// It could not be seen.
+pub async fn look(path: &str) -> Result<Vec<u8>, Unseen> {
+    let answer = call(&Method::GET, path, b"", PATIENCE_TO_LOOK).await;
+    let (status, body) = answer.map_err(Unseen::NoAnswer)?;
+    if status == 200 {
+        Ok(body)
+    } else {
+        Err(Unseen::Refused(refusal(status, &body)))
+    }
+}
+
+/// What drives a call.
+///
+/// # Errors
+/// The system has no room for it.
+pub fn runtime() -> Result<Runtime, String> {
+    Builder::new_current_thread()
         .enable_all()
         .build()
-        .map_err(|error| format!("the runtime cannot be started: {error}"))?;
-    runtime.block_on(async {
-        let answer = exchange(&socket, method, path, body);
-        match tokio::time::timeout(PATIENCE, answer).await {
-            Ok(answer) => answer,
-            Err(_) => Err(format!(
-                "the agent at {} did not answer within {} s",
-                socket.display(),
-                PATIENCE.as_secs()
-            )),
-        }
-    })
+        .map_err(|error| format!("the runtime cannot be started: {error}"))
 }
 
 /// One call that must be answered with success. Answers with the body.
@@ -49,10 +80,32 @@ pub fn request(method: &Method, path: &str, body: &[u8]) -> Result<(u16, Vec<u8>
 pub fn succeed(method: &Method, path: &str, body: &[u8]) -> Result<Vec<u8>, String> {
     match request(method, path, body)? {
         (200..300, answer) => Ok(answer),
-        (status, answer) => Err(match serde_json::from_slice::<Refusal>(&answer) {
-            Ok(refusal) => refusal.message,
-            Err(_) => format!("the agent answered with status {status}"),
-        }),
+        (status, answer) => Err(refusal(status, &answer)),
+    }
+}
+
+fn refusal(status: u16, body: &[u8]) -> String {
+    match serde_json::from_slice::<Refusal>(body) {
+        Ok(refusal) => refusal.message,
+        Err(_) => format!("the agent answered with status {status}"),
+    }
+}
+
+async fn call(
+    method: &Method,
+    path: &str,
+    body: &[u8],
+    patience: Duration,
+) -> Result<(u16, Vec<u8>), String> {
+    let socket = config::locations(&ProcessEnvironment).socket;
+    let answer = exchange(&socket, method, path, body);
+    match tokio::time::timeout(patience, answer).await {
+        Ok(answer) => answer,
+        Err(_) => Err(format!(
+            "the agent at {} did not answer within {} s: does it hang?",
+            socket.display(),
+            patience.as_secs()
+        )),
     }
 }
 

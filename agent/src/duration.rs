@@ -85,6 +85,28 @@ pub fn to_go(duration: Duration) -> String {
     [part(whole / 3600, 'h'), part(whole / 60 % 60, 'm'), seconds].concat()
 }
 
+/// Writes a duration for a glance: its two largest units, days among them, the rest cut off: `45s`,
+/// `12m3s`, `23h59m`, `31d23h`.
+#[must_use]
+pub fn to_glance(duration: Duration) -> String {
+    let whole = duration.as_secs();
+    let units = [
+        (whole / 86400, 'd'),
+        (whole / 3600 % 24, 'h'),
+        (whole / 60 % 60, 'm'),
+        (whole % 60, 's'),
+    ];
+    let largest = units.iter().position(|(number, _)| *number > 0);
+    match largest {
+        None => "0s".to_owned(),
+        Some(first) => units[first..]
+            .iter()
+            .take(2)
+            .map(|(number, unit)| part(*number, *unit))
+            .collect(),
+    }
+}
+
 fn part(number: u64, unit: char) -> String {
     match number {
         0 => String::new(),
@@ -298,6 +320,23 @@ mod tests {
         ] {
             assert_eq!(to_go(duration), text);
         }
+    }
+
+    #[test]
+    fn writes_for_a_glance() {
+        for (duration, text) in [
+            (0, "0s"),
+            (45, "45s"),
+            (60, "1m"),
+            (723, "12m3s"),
+            (86_399, "23h59m"),
+            (86_400, "1d"),
+            (86_460, "1d"),
+            (2_764_799, "31d23h"),
+        ] {
+            assert_eq!(to_glance(seconds(duration)), text);
+        }
+        assert_eq!(to_glance(nanos(999_999_999)), "0s");
     }
 
     proptest! {

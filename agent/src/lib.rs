@@ -2,11 +2,12 @@
 //!
 //! Arrows point one way: [`commands`] → [`server`] → [`mount`] → [`vault`], [`volumes`],
 //! [`options`] and [`files`]; [`check`] is a command's room that looks into most of them, and asks a
-//! running agent by [`client`], as the commands do. None below the server knows the socket or HTTP; [`config`] and
-//! [`mod@systemd`] are leaves.
+//! running agent by [`client`], as the commands do. None below the server knows the socket or HTTP;
+//! [`config`], [`screen`] and [`mod@systemd`] are leaves.
 
 pub mod adopt;
 pub mod atomic_file;
+pub mod bundle;
 pub mod certificate;
 pub mod check;
 pub mod client;
@@ -30,6 +31,7 @@ pub mod mount;
 pub mod mount_table;
 pub mod options;
 pub mod plain_file;
+pub mod screen;
 pub mod server;
 pub mod systemd;
 pub mod terminal;

@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 use clap::{CommandFactory, Parser, Subcommand};
+use std::path::PathBuf;
 use vaulttmpfs::commands;
 use vaulttmpfs::config::{self, ProcessEnvironment};
 use vaulttmpfs::exit::Exit;
@@ -22,14 +23,14 @@ enum Command {
     /// agent: it answers every mount with all that is wrong. Exit status: 0 told to stop, 64 bad settings, 69 the socket or the state
     /// directory is another's.
     Agent,
-    /// Show how the running agent is.
+    /// Show how the running agent is: whether it is ready, and if not why and what to do.
     ///
-    /// Exit status: 0 it is ready, 1 it is not, or something is wrong, 2 there is no agent.
-    Status {
-        /// Print all that the agent says, as JSON.
-        #[arg(long)]
-        json: bool,
-    },
+    /// Exit status: 0 it is ready, 1 it is not, or something is wrong, 2 no agent answers.
+    Status(commands::status::Status),
+    /// List the node's volumes.
+    ///
+    /// Exit status: 0 the list is printed, 1 the agent has none to show, 2 no agent answers.
+    Volumes(commands::volumes::Volumes),
     /// Look for what is wrong with this node, before the install and after it, and say what to do.
     ///
     /// Settings are those of the environment, and behind them those of the agent's unit, or of its file of settings. Exit status: 0
@@ -58,6 +59,15 @@ enum Command {
     /// By the running agent, or else with the token in its file. Exit status: 0 renewed, 1 it was not, and why, 64 bad settings, 69
     /// Vault cannot be asked, 77 Vault refused it.
     RenewToken,
+    /// Write what there is to know of this node into one archive, nothing secret among it (root).
+    ///
+    /// Status, check, volumes, metrics, settings, the units' state, the volumes' mounts and the last 1,000 lines of the log. A part that cannot be
+    /// had says why. Exit status: 0 it is written, 1 it is not.
+    SupportBundle {
+        /// The archive's file, a .tar.gz for root alone; by default one named after the node and the time, in this directory.
+        #[arg(long, value_name = "FILE")]
+        output: Option<PathBuf>,
+    },
     /// Hold all revocations, or let them go on (root).
     #[command(subcommand)]
     Revocations(commands::revocations::Revocations),
@@ -104,13 +114,15 @@ fn main() -> Exit {
     vaulttmpfs::guard::no_traces();
     match arguments.command {
         Command::Agent => commands::agent::run(),
-        Command::Status { json } => commands::status::run(json),
+        Command::Status(wish) => commands::status::run(&wish),
+        Command::Volumes(wish) => commands::volumes::run(&wish),
         Command::Check(check) => commands::check::run(check),
         Command::Reload {
             settings_from_environment,
         } => commands::reload::run(settings_from_environment),
         Command::Bootstrap(wish) => commands::bootstrap::run(&wish),
         Command::RenewToken => commands::renew_token::run(),
+        Command::SupportBundle { output } => commands::support_bundle::run(output),
         Command::Revocations(wish) => commands::revocations::run(wish),
         Command::Adopt => commands::adopt::run(),
         Command::Migrate { write } => commands::migrate::run(write),

@@ -6,11 +6,11 @@
 mod lately;
 mod process;
 
-pub use lately::{LATELY, LastCall};
+pub use lately::{Failures, LATELY, LastCalls, Newest};
 pub use process::process;
 
 use crate::clock;
-use crate::failure::Reason;
+use crate::failure::{Failure, Reason};
 use lately::Lately;
 use prometheus::core::Collector;
 use prometheus::proto::{LabelPair, Metric, MetricFamily};
@@ -27,6 +27,15 @@ const BUCKETS: [f64; 14] = [
 
 /// So many versions of drivers are told apart; a peer could invent more.
 const MOST_VERSIONS: usize = 8;
+
+/// The reason of a failure that was a renewal's.
+pub const RENEWAL: &str = "renewal";
+
+/// The reason of a failure that was a revocation's.
+pub const REVOCATION: &str = "revocation";
+
+/// The reason of a failure that was the renewal of the generator token.
+pub const GENERATOR_RENEWAL: &str = "generator-token-renewal";
 
 /// All that is counted as it happens.
 pub struct Metrics {
@@ -190,15 +199,16 @@ impl Metrics {
         self.registry.gather()
     }
 
-    /// The last call that Vault answered.
+    /// The last calls that Vault answered.
     #[must_use]
-    pub fn last_call(&self) -> Option<LastCall> {
-        self.lately.last_call()
+    pub fn last_calls(&self) -> Option<LastCalls> {
+        self.lately.last_calls()
     }
 
-    /// How often mounts failed within [`LATELY`] for each reason, the latest reason first.
+    /// What failed within [`LATELY`]: mounts by their reason's word, [`RENEWAL`], [`REVOCATION`] and
+    /// [`GENERATOR_RENEWAL`].
     #[must_use]
-    pub fn failures_lately(&self) -> Vec<(Reason, usize)> {
+    pub fn failures_lately(&self) -> Failures {
         self.lately.failures()
     }
 
@@ -240,11 +250,10 @@ impl Metrics {
     }
 
     /// A mount failed.
-    pub fn mount_failed(&self, reason: Reason) {
-        self.lately.failed(reason);
-        self.mount_failures
-            .with_label_values(&[reason.word()])
-            .inc();
+    pub fn mount_failed(&self, failure: &Failure) {
+        let reason = failure.reason.word();
+        self.lately.failed(reason, Some(&failure.message));
+        self.mount_failures.with_label_values(&[reason]).inc();
     }
 
     /// An unmount was reported.
@@ -263,21 +272,32 @@ impl Metrics {
             .observe(took.as_secs_f64());
     }
 
-    /// A volume's token was renewed, or not.
-    pub fn renewed(&self, outcome: Outcome) {
-        self.renewals.with_label_values(&[outcome.word()]).inc();
+    /// A volume's token was renewed, or not, and why not as far as it was said.
+    pub fn renewed(&self, outcome: Outcome, why: Option<&str>) {
+        self.tried(&self.renewals, RENEWAL, outcome, why);
     }
 
-    /// An ended volume's token was revoked, or not.
-    pub fn revoked(&self, outcome: Outcome) {
-        self.revocations.with_label_values(&[outcome.word()]).inc();
+    /// An ended volume's token was revoked, or not, and why not as far as it was said.
+    pub fn revoked(&self, outcome: Outcome, why: Option<&str>) {
+        self.tried(&self.revocations, REVOCATION, outcome, why);
     }
 
-    /// The generator token was renewed, or not.
-    pub fn generator_renewed(&self, outcome: Outcome) {
-        self.generator_renewals
-            .with_label_values(&[outcome.word()])
-            .inc();
+    /// The generator token was renewed, or not, and why not.
+    pub fn generator_renewed(&self, outcome: Outcome, why: Option<&str>) {
+        self.tried(&self.generator_renewals, GENERATOR_RENEWAL, outcome, why);
+    }
+
+    fn tried(
+        &self,
+        counters: &IntCounterVec,
+        what: &'static str,
+        outcome: Outcome,
+        why: Option<&str>,
+    ) {
+        counters.with_label_values(&[outcome.word()]).inc();
+        if outcome != Outcome::Done {
+            self.lately.failed(what, why);
+        }
     }
 
     /// The metrics' certificate was renewed, or not.

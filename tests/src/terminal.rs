@@ -1,7 +1,7 @@
 //! A pseudo-terminal with a command on it, and a person who reads and types.
 
 use crate::{eventually, eventually_within};
-use nix::pty::openpty;
+use nix::pty::{Winsize, openpty};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::termios::{LocalFlags, tcgetattr};
 use nix::unistd::Pid;
@@ -33,7 +33,19 @@ impl Terminal {
     /// Starts a command on one, in a session of its own: what is typed may be a signal.
     #[must_use]
     pub fn run(command: &Command) -> Self {
-        let pair = openpty(None, None).expect("a pseudo-terminal");
+        Self::run_sized(command, 80, 24)
+    }
+
+    /// The same on one with so many columns and lines.
+    #[must_use]
+    pub fn run_sized(command: &Command, columns: u16, lines: u16) -> Self {
+        let window = Winsize {
+            ws_row: lines,
+            ws_col: columns,
+            ws_xpixel: 0,
+            ws_ypixel: 0,
+        };
+        let pair = openpty(Some(&window), None).expect("a pseudo-terminal");
         let side = || pair.slave.try_clone().expect("the terminal's line");
         let mut on_terminal = Command::new("setsid");
         on_terminal

@@ -51,6 +51,15 @@ pub const DRIVER_MARK: &str = "vaulttmpfs-shim ";
 /// What follows the version.
 pub const DRIVER_MARK_END: &str = " (FlexVolume driver cloudwatt/vaulttmpfs)";
 
+/// The path of the agent's status: `GET`. With the query [`LOOK`] it looks at Vault first.
+pub const STATUS_PATH: &str = "/v1/status";
+
+/// The query by which a status is not what was seen last, but what is seen now.
+pub const LOOK: &str = "look";
+
+/// The path of the agent's settings, nothing secret among them: `GET`.
+pub const SETTINGS_PATH: &str = "/v1/settings";
+
 /// The path of the volumes: `POST`, `DELETE` and `GET`.
 pub const VOLUMES_PATH: &str = "/v1/volumes";
 

@@ -11,8 +11,10 @@ pub mod reload;
 pub mod renew_token;
 pub mod revocations;
 pub mod status;
+pub mod support_bundle;
+pub mod volumes;
 
-use crate::client;
+use crate::client::{self, Unseen};
 use crate::exit::Exit;
 use std::io::Write;
 
@@ -28,6 +30,28 @@ fn outcome(outcome: Result<&str, String>) -> Exit {
             Exit::Failed
         }
     }
+}
+
+/// The end of a command that could not see what the agent shows.
+fn unseen(unseen: Unseen) -> Exit {
+    match unseen {
+        Unseen::NoAnswer(problem) => {
+            complain(&problem);
+            Exit::NotRunning
+        }
+        Unseen::Refused(problem) => {
+            complain(&problem);
+            Exit::Failed
+        }
+    }
+}
+
+/// A whole text on standard output, at once; one that nobody reads is no failure.
+fn show(text: &str) {
+    let mut output = std::io::stdout();
+    let _ = output
+        .write_all(text.as_bytes())
+        .and_then(|()| output.flush());
 }
 
 /// A line on standard output; one that nobody reads is no failure.

@@ -1,111 +1,72 @@
-//! `vaulttmpfs status`: how the running agent is.
+//! `vaulttmpfs status`: how the running agent is, on one screen.
 
-use super::{client, complain, say};
-use crate::duration::to_go;
+mod text;
+mod view;
+mod watch;
+
+pub use view::View;
+
+use super::{client, complain, show};
+use crate::duration;
 use crate::exit::Exit;
-use hyper::Method;
-use serde::Deserialize;
+use crate::screen::Screen;
+use clap::Args;
 use std::time::Duration;
 
-/// What is shown of `GET /v1/status`. An older agent may leave any of it out.
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct Status {
-    ready: bool,
-    degraded: bool,
-    reasons: Vec<String>,
-    concerns: Vec<String>,
-    warnings: Vec<String>,
-    version: String,
-    generator: Option<Generator>,
-    volumes: Option<Volumes>,
+/// The shortest and the longest time between two looks.
+const INTERVALS: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(3600));
+
+/// What is to be shown.
+#[derive(Args, Debug)]
+pub struct Status {
+    /// Print all that the agent says, as JSON.
+    #[arg(long)]
+    json: bool,
+    /// Look again and again, until interrupted; each JSON is a line of its own.
+    #[arg(long)]
+    watch: bool,
+    /// The time between two looks.
+    #[arg(long, requires = "watch", value_name = "TIME", default_value = "2s", value_parser = interval)]
+    interval: Duration,
 }
 
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct Generator {
-    ttl_s: Option<u64>,
-    next_renewal_s: Option<u64>,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct Volumes {
-    live: u64,
-    lost: u64,
-    owed: u64,
+fn interval(text: &str) -> Result<Duration, String> {
+    let (shortest, longest) = INTERVALS;
+    match duration::parse_seconds_too(text) {
+        Ok(interval) if (shortest..=longest).contains(&interval) => Ok(interval),
+        Ok(_) => Err("not from 200ms to 1h".to_owned()),
+        Err(error) => Err(error.to_string()),
+    }
 }
 
 /// Runs the command.
 #[must_use]
-pub fn run(json: bool) -> Exit {
-    let body = match client::request(&Method::GET, "/v1/status", b"") {
-        Ok((200, body)) => body,
-        Ok((status, _)) => {
-            complain(&format!("the agent answered with status {status}"));
-            return Exit::Failed;
-        }
+pub fn run(wish: &Status) -> Exit {
+    let runtime = match client::runtime() {
+        Ok(runtime) => runtime,
         Err(problem) => {
             complain(&problem);
             return Exit::NotRunning;
         }
     };
-    let Ok(status) = serde_json::from_slice::<Status>(&body) else {
-        complain("what answers there is not a vaulttmpfs agent");
-        return Exit::NotRunning;
-    };
-    if json {
-        say(&String::from_utf8_lossy(&body));
-    } else {
-        status.lines().iter().for_each(|line| say(line));
+    if wish.watch {
+        return runtime.block_on(watch::watch(wish));
     }
-    if status.ready && !status.degraded {
-        Exit::Done
-    } else {
-        Exit::Failed
+    let view = runtime.block_on(View::take());
+    match view.problem() {
+        Some(problem) if !wish.json => complain(problem),
+        _ => show(&wish.form(&view, &Screen::of_output())),
     }
+    view.exit()
 }
 
 impl Status {
-    fn lines(&self) -> Vec<String> {
-        let state = match (self.ready, self.degraded) {
-            (true, false) => "ready",
-            (true, true) => "ready, but degraded",
-            (false, _) => "not ready",
-        };
-        let mut lines = vec![format!("agent {}: {state}", self.version)];
-        for (head, texts) in [
-            ("not ready", &self.reasons),
-            ("concern", &self.concerns),
-            ("warning", &self.warnings),
-        ] {
-            lines.extend(texts.iter().map(|text| format!("{head}: {text}")));
-        }
-        lines.extend(self.generator.as_ref().map(Generator::line));
-        if let Some(Volumes { live, lost, owed }) = self.volumes {
-            lines.push(format!(
-                "volumes: {live} live, {lost} of them with a token that Vault has lost; {owed} ended with a revocation owed"
-            ));
-        }
-        lines
-    }
-}
-
-impl Generator {
-    fn line(&self) -> String {
-        let duration = |seconds| to_go(Duration::from_secs(seconds));
-        let ends = match self.ttl_s {
-            Some(seconds) => format!("ends in {}", duration(seconds)),
-            None => "never ends".to_owned(),
-        };
-        match self.next_renewal_s {
-            Some(seconds) => {
-                format!(
-                    "generator token: {ends}, is renewed in {}",
-                    duration(seconds)
-                )
-            }
-            None => format!("generator token: {ends}, is not renewed"),
+    /// A view as it is printed.
+    fn form(&self, view: &View, screen: &Screen) -> String {
+        if self.json {
+            view.json()
+        } else {
+            view.text(screen)
         }
     }
 }
@@ -115,21 +76,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_status_is_a_few_lines() {
-        let status: Status = serde_json::from_str(
-            r#"{"ready":true,"degraded":true,"reasons":[],"version":"1","concerns":["the role"],
-                "generator":{"ttl_s":7200,"period_s":86400,"next_renewal_s":null},
-                "volumes":{"live":3,"lost":1,"owed":2,"strangers":0}}"#,
-        )
-        .unwrap();
-        assert_eq!(
-            status.lines(),
-            [
-                "agent 1: ready, but degraded",
-                "concern: the role",
-                "generator token: ends in 2h, is not renewed",
-                "volumes: 3 live, 1 of them with a token that Vault has lost; 2 ended with a revocation owed",
-            ]
-        );
+    fn an_interval_is_neither_a_busy_loop_nor_for_ever() {
+        assert_eq!(interval("1"), Ok(Duration::from_secs(1)));
+        assert_eq!(interval("200ms"), Ok(Duration::from_millis(200)));
+        for bad in ["0", "199ms", "61m", "", "-1s", "soon"] {
+            assert!(interval(bad).is_err(), "{bad}");
+        }
     }
 }

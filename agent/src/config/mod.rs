@@ -7,6 +7,7 @@ mod installed;
 mod metrics;
 mod offer;
 mod read;
+mod shown;
 mod source;
 mod values;
 pub mod variables;
@@ -17,6 +18,7 @@ pub use installed::{Installed, settings_file};
 pub use metrics::{ClientCas, Identity, MetricsAddress, ServerTls};
 pub use offer::Offer;
 pub use read::{SettingError, SettingErrors, generator_token_path, locations, logging, read};
+pub use shown::{Shown, is_setting, shown};
 pub use source::{Environment, ProcessEnvironment};
 pub use variables::{VARIABLES, Variable, table};
 

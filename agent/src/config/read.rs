@@ -66,7 +66,7 @@ fn location(env: &impl Environment, variable: &Variable) -> PathBuf {
 
 /// The variable's names that are set, with their values, in the order in which they count. An empty
 /// value is none.
-fn spellings(
+pub(super) fn spellings(
     env: &impl Environment,
     variable: &Variable,
 ) -> impl Iterator<Item = (&'static str, OsString)> {
@@ -405,13 +405,17 @@ impl<'a, E: Environment> Reader<'a, E> {
     }
 }
 
-/// A value for a message: on one line and bounded, or nothing when it may hold a secret: a URL with
-/// a password, or a token where a path was meant.
-fn shown(value: &str) -> Option<String> {
+/// May a setting's value hold a secret: a URL with a password, or a token where a path was meant?
+pub(super) fn may_be_secret(value: &str) -> bool {
     let token = ["hvs.", "hvb.", "hvr.", "s.", "b.", "r."]
         .iter()
         .any(|prefix| value.starts_with(prefix));
-    if token || value.contains('@') {
+    token || value.contains('@')
+}
+
+/// A value for a message: on one line and bounded, or nothing when it may hold a secret.
+fn shown(value: &str) -> Option<String> {
+    if may_be_secret(value) {
         return None;
     }
     Some(match value.char_indices().nth(SHOWN_CHARACTERS) {

@@ -66,7 +66,8 @@ fn word(level: Level) -> &'static str {
 }
 
 /// This moment in UTC, as RFC 3339 has it.
-pub(super) fn now() -> String {
+#[must_use]
+pub fn now() -> String {
     let mut text = String::new();
     // Writing to a String cannot fail.
     let _ = SystemTime.format_time(&mut Writer::new(&mut text));

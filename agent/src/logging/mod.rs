@@ -8,6 +8,8 @@ mod format;
 mod journal;
 mod repeats;
 
+pub use format::now;
+
 use crate::config::{LogFormat, Logging};
 use event::Said;
 use repeats::Repeats;

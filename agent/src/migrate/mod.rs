@@ -8,7 +8,7 @@ pub use plan::{Plan, plan};
 pub use sources::{Setting, Sources, find, of_file, of_unit};
 
 /// Whether a variable may be a setting of this product or of Vault's tools. No other is looked at.
-fn is_meant(name: &str) -> bool {
+pub(crate) fn is_meant(name: &str) -> bool {
     ["VAULT_", "BAO_", "VAULTTMPFS_"]
         .iter()
         .any(|prefix| name.starts_with(prefix))

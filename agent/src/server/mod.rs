@@ -15,6 +15,7 @@ mod reload;
 mod renewal;
 mod revocations;
 mod router;
+mod settings;
 mod status;
 mod tcp;
 mod tls;

@@ -3,12 +3,12 @@
 use super::answer::{self, Answer};
 use super::connection::Connection;
 use super::status::Agent;
-use super::{health, metrics, reload, renewal, revocations, volumes};
+use super::{health, metrics, reload, renewal, revocations, settings, status, volumes};
 use crate::failure::{Failure, Reason};
 use hyper::body::Incoming;
 use hyper::{Method, Request, Uri};
 use std::sync::Arc;
-use vaulttmpfs_api::{VOLUMES_PATH, VolumeId};
+use vaulttmpfs_api::{SETTINGS_PATH, STATUS_PATH, VOLUMES_PATH, VolumeId};
 
 /// Where Prometheus looks for metrics.
 const METRICS_PATH: &str = "/metrics";
@@ -46,7 +46,8 @@ async fn route(
         };
     }
     match (request.method(), path) {
-        (&Method::GET, "/v1/status") => Ok(answer::json(&agent.status())),
+        (&Method::GET, STATUS_PATH) => Ok(status::status(agent, request.uri().query()).await),
+        (&Method::GET, SETTINGS_PATH) => Ok(settings::settings()),
         (&Method::GET, VOLUMES_PATH) => volumes::list(agent),
         (&Method::POST, VOLUMES_PATH) => {
             only_root(connection)?;
@@ -72,7 +73,7 @@ async fn route(
             only_root(connection)?;
             revocations::release(agent)
         }
-        (_, "/v1/status" | VOLUMES_PATH) => Err(bad_method(request.method())),
+        (_, STATUS_PATH | SETTINGS_PATH | VOLUMES_PATH) => Err(bad_method(request.method())),
         _ => Err(nothing_here()),
     }
 }

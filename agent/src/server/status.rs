@@ -1,16 +1,23 @@
 //! What the agent says of itself.
 
+use super::answer::{self, Answer};
 use super::tcp::TcpAddress;
+use crate::clock;
 use crate::failure::{Failure, Reason};
-use crate::metrics::Metrics;
+use crate::metrics::{Failures, LATELY, LastCalls, Metrics, Newest};
 use crate::mount::Mounter;
 use crate::vault::session::Life;
-use crate::vault::{Session, Standing};
-use crate::volumes::{Counts, Volumes};
+use crate::vault::{Session, Sight, Standing};
+use crate::volumes::{Condition as State, Counts, Volumes};
 use serde::Serialize;
+use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::Notify;
-use vaulttmpfs_api::VolumeId;
+use vaulttmpfs_api::{LOOK, VolumeId};
+
+/// Who asks for a look waits so long for it at most.
+const PATIENCE_TO_LOOK: Duration = Duration::from_secs(3);
 
 /// The agent as the server sees it.
 pub struct Agent {
@@ -61,7 +68,8 @@ pub(super) struct Status {
     /// Its process id, in its own pid namespace.
     pid: u32,
     vault: Option<Vault>,
-    volumes: Option<Counts>,
+    volumes: Option<OfVolumes>,
+    failures: OfFailures,
     /// What is wrong though it serves, and what to do.
     concerns: Vec<String>,
     /// What works, but not as well as it could.
@@ -86,9 +94,45 @@ struct Generator {
 #[derive(Serialize)]
 struct Vault {
     address: String,
+    /// Whether it answered when it was asked last how it is; nothing before.
+    answering: Option<bool>,
+    /// As it said then; nothing where it did not answer.
+    sealed: Option<bool>,
     version: Option<String>,
     cluster_id: Option<String>,
     generator_policies: Vec<String>,
+    calls: Option<Calls>,
+}
+
+/// The last calls that Vault answered.
+#[derive(Serialize)]
+struct Calls {
+    count: usize,
+    median_ms: u64,
+    longest_ms: u64,
+    ago_s: u64,
+}
+
+#[derive(Serialize)]
+struct OfVolumes {
+    #[serde(flatten)]
+    counts: Counts,
+    by_state: BTreeMap<State, usize>,
+}
+
+/// What failed within so many seconds.
+#[derive(Serialize)]
+struct OfFailures {
+    within_s: u64,
+    by_reason: BTreeMap<&'static str, u64>,
+    newest: Option<NewestFailure>,
+}
+
+#[derive(Serialize)]
+struct NewestFailure {
+    reason: &'static str,
+    message: String,
+    ago_s: u64,
 }
 
 impl Agent {
@@ -181,7 +225,7 @@ impl Agent {
         }
     }
 
-    pub(super) fn status(&self) -> Status {
+    fn status(&self) -> Status {
         let Condition { problem, concerns } = self.condition();
         let (mut vault, mut count, mut generator, mut token_file) = (None, None, None, None);
         let mut warnings = Vec::new();
@@ -194,15 +238,15 @@ impl Agent {
                 _ => None,
             };
             generator = live.as_ref().map(|live| Generator::of(live.life()));
-            vault = Some(Vault {
-                address: session.address().to_owned(),
-                version: live.as_ref().map(|live| live.health.version.clone()),
-                cluster_id: live.as_ref().map(|live| live.health.cluster_id.clone()),
-                generator_policies: live
-                    .map(|live| live.generator.policies.clone())
-                    .unwrap_or_default(),
+            let mut seen = Vault::of(session, self.metrics.last_calls());
+            if let Some(live) = live {
+                seen.generator_policies.clone_from(&live.generator.policies);
+            }
+            vault = Some(seen);
+            count = Some(OfVolumes {
+                counts: volumes.counts(),
+                by_state: volumes.conditions(),
             });
-            count = Some(volumes.counts());
             warnings = session.warnings();
             let path = session.token_file();
             token_file = path.map(|path| path.display().to_string());
@@ -215,6 +259,7 @@ impl Agent {
             pid: std::process::id(),
             vault,
             volumes: count,
+            failures: OfFailures::of(self.metrics.failures_lately()),
             concerns,
             warnings,
             generator,
@@ -275,4 +320,62 @@ impl Generator {
             next_renewal_s: life.next_renewal,
         }
     }
+}
+
+impl Vault {
+    fn of(session: &Session, calls: Option<LastCalls>) -> Self {
+        let sight = session.sight();
+        let health = match &sight {
+            Sight::Answered(health) => Some(health),
+            Sight::NoAnswer | Sight::NotAsked => None,
+        };
+        Self {
+            address: session.address().to_owned(),
+            answering: (sight != Sight::NotAsked).then_some(health.is_some()),
+            sealed: health.map(|health| health.sealed),
+            version: health.map(|health| health.version.clone()),
+            cluster_id: health.map(|health| health.cluster_id.clone()),
+            generator_policies: Vec::new(),
+            calls: calls.map(|calls| Calls {
+                count: calls.count,
+                median_ms: clock::millis(calls.median),
+                longest_ms: clock::millis(calls.longest),
+                ago_s: calls.ago.as_secs(),
+            }),
+        }
+    }
+}
+
+impl OfFailures {
+    fn of(failures: Failures) -> Self {
+        let newest = |newest: Newest| NewestFailure {
+            reason: newest.reason,
+            message: newest.message,
+            ago_s: newest.ago.as_secs(),
+        };
+        Self {
+            within_s: LATELY.as_secs(),
+            by_reason: failures.by_reason,
+            newest: failures.newest.map(newest),
+        }
+    }
+}
+
+/// `GET /v1/status`, with a look at Vault first where the query asks for one.
+pub(super) async fn status(agent: &Agent, query: Option<&str>) -> Answer {
+    let mut silent = None;
+    if query == Some(LOOK)
+        && let Ok(session) = agent.session()
+        && !session.look_again(PATIENCE_TO_LOOK).await
+    {
+        silent = Some(format!(
+            "Vault at {} has not answered within {} s: is it overloaded?",
+            session.address(),
+            PATIENCE_TO_LOOK.as_secs()
+        ));
+    }
+    let mut status = agent.status();
+    status.degraded |= silent.is_some();
+    status.concerns.extend(silent);
+    answer::json(&status)
 }

@@ -4,10 +4,11 @@ use super::answer::{self, Answer};
 use super::connection::Connection;
 use super::status::Agent;
 use crate::adopt;
+use crate::clock::Moment;
 use crate::failure::{Failure, Reason};
 use crate::mount::Mounter;
 use crate::options::Pod;
-use crate::volumes::{Attached, Record, State};
+use crate::volumes::{Attached, Condition, Origin, Record, State};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::Request;
@@ -41,7 +42,7 @@ pub(super) async fn mount(
     metrics.mount_asked(driver_version(&request));
     let outcome = make(connection, request).await;
     if let Err(failure) = &outcome {
-        metrics.mount_failed(failure.reason);
+        metrics.mount_failed(failure);
     }
     outcome
 }
@@ -148,10 +149,10 @@ pub(super) fn unmounted(agent: &Agent, query: &str) -> Result<Answer, Failure> {
 
 /// `GET /v1/volumes`: everything but the accessors.
 pub(super) fn list(agent: &Agent) -> Result<Answer, Failure> {
+    let volumes = agent.volumes()?;
+    let now = Moment::now();
     let mut listed: Vec<Listed> = Vec::new();
-    agent
-        .volumes()?
-        .for_each(|record| listed.push(Listed::of(record)));
+    volumes.for_each(|record| listed.push(Listed::of(record, volumes.origin(), now)));
     listed.sort_by_key(|volume| (volume.created_wall_ms, volume.id));
     Ok(answer::json(&serde_json::json!({ "volumes": listed })))
 }
@@ -160,6 +161,7 @@ pub(super) fn list(agent: &Agent) -> Result<Answer, Failure> {
 struct Listed {
     id: VolumeId,
     state: State,
+    condition: Condition,
     pod: Pod,
     volume: String,
     mount_dir: String,
@@ -177,14 +179,21 @@ struct Listed {
     created_wall_ms: u64,
     renewed_wall_ms: Option<u64>,
     expires_wall_ms: Option<u64>,
+    /// Seconds since the token was made, whatever the clock was set to meanwhile.
+    age_s: u64,
+    /// Seconds since it was renewed.
+    renewed_s: Option<u64>,
+    /// Seconds until it expires; 0 where it has.
+    expires_s: Option<u64>,
     owed: usize,
 }
 
 impl Listed {
-    fn of(record: &Record) -> Self {
+    fn of(record: &Record, here: &Origin, now: Moment) -> Self {
         Self {
             id: record.id,
             state: record.state,
+            condition: Condition::of(record, here),
             pod: record.pod.clone(),
             volume: MountDir::parse(&record.mount_dir)
                 .map(|dir| dir.volume_name().to_owned())
@@ -200,6 +209,9 @@ impl Listed {
             created_wall_ms: record.created.wall,
             renewed_wall_ms: record.renewed.map(|moment| moment.wall),
             expires_wall_ms: record.expires.map(|moment| moment.wall),
+            age_s: now.since(record.created).as_secs(),
+            renewed_s: record.renewed.map(|moment| now.since(moment).as_secs()),
+            expires_s: record.expires.map(|moment| moment.since(now).as_secs()),
             owed: record.owed.len(),
         }
     }

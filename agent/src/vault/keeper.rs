@@ -3,7 +3,7 @@
 use super::calls::{Generator, Health};
 use super::error::{VaultError, Verdict};
 use super::lease::{Lease, jittered};
-use super::session::{Known, Live, PAUSES, Reload, Session, Standing, lock};
+use super::session::{Known, Live, PAUSES, Reload, Session, Sight, Standing, lock};
 use super::token_file::{self, Watch};
 use super::transport::Transport;
 use super::trouble::asleep;
@@ -236,7 +236,9 @@ impl Session {
         let mut live = self.take(live);
         let mut settled = self.inspect(&live).await;
         loop {
-            let kept = match self.wake(&live, reloads).await {
+            let wake = self.wake(&live, reloads).await;
+            let doubted = matches!(wake, Wake::Doubt);
+            let kept = match wake {
                 Wake::Warm => {
                     let healthy = self.healthy(&live.transport).await.map(drop);
                     let untried = lock(&self.untried).clone();
@@ -269,6 +271,11 @@ impl Session {
             if !settled {
                 settled = self.inspect(&live).await;
             }
+            self.looked.send_replace(clock::boottime_ms());
+            if doubted {
+                // Doubts come with each failed mount: one look a second is enough.
+                tokio::time::sleep(PAUSE_WHEN_NEEDED).await;
+            }
         }
     }
 
@@ -294,10 +301,7 @@ impl Session {
 
     async fn resolve_doubt(&self, live: &Live) -> Result<(), Failure> {
         self.healthy(&live.transport).await?;
-        self.look_at_own(live).await?;
-        // Doubts come with each failed mount: one look a second is enough.
-        tokio::time::sleep(PAUSE_WHEN_NEEDED).await;
-        Ok(())
+        self.look_at_own(live).await
     }
 
     async fn look_at_own(&self, live: &Live) -> Result<(), Failure> {
@@ -317,7 +321,7 @@ impl Session {
         let error = match live.transport.renew_self(&self.headers(live)).await {
             Ok(renewal) => {
                 lock(&live.lease).renewed(renewal, clock::boottime_ms());
-                self.metrics.generator_renewed(Outcome::Done);
+                self.metrics.generator_renewed(Outcome::Done, None);
                 tracing::debug!("the generator token is renewed");
                 return Ok(());
             }
@@ -333,11 +337,11 @@ impl Session {
         }
         match error.verdict() {
             Verdict::Final | Verdict::Gone => {
-                self.metrics.generator_renewed(Outcome::Refused);
+                self.metrics.generator_renewed(Outcome::Refused, Some(&why));
                 lease.final_failure(why);
             }
             Verdict::Denied | Verdict::Later => {
-                self.metrics.generator_renewed(Outcome::Later);
+                self.metrics.generator_renewed(Outcome::Later, Some(&why));
                 lease.failed(why, clock::boottime_ms());
             }
         }
@@ -362,10 +366,12 @@ impl Session {
     }
 
     async fn healthy(&self, transport: &Transport) -> Result<Health, Failure> {
-        let health = transport
-            .health()
-            .await
-            .map_err(|error| self.failure(&error))?;
+        let answer = transport.health().await;
+        *lock(&self.sight) = match &answer {
+            Ok(health) => Sight::Answered(health.clone()),
+            Err(_) => Sight::NoAnswer,
+        };
+        let health = answer.map_err(|error| self.failure(&error))?;
         if health.sealed || !health.initialized {
             return Err(asleep(self.address(), health.initialized));
         }
@@ -398,6 +404,7 @@ impl Session {
             state.standing = standing;
             state.failed += failed;
         });
+        self.looked.send_replace(clock::boottime_ms());
         self.stirred.notify_one();
     }
 

@@ -37,5 +37,5 @@ pub use own::{Capabilities, WrappingBounds};
 pub use probe::Probe;
 pub use rights::{Findings, Needs, Right, Trial, renew_itself};
 pub use roles::Roles;
-pub use session::{Session, Standing};
+pub use session::{Session, Sight, Standing};
 pub use token_file::read as read_token_file;

@@ -27,6 +27,9 @@ use tokio::time::Instant;
 pub(super) const PAUSES: (Duration, Duration) =
     (Duration::from_millis(250), Duration::from_secs(30));
 
+/// What was seen so long ago still holds for who asks how the agent is.
+const A_MOMENT: Duration = Duration::from_secs(5);
+
 /// So long nothing is asked in the background after a 429 that names no time.
 const THROTTLED: Duration = Duration::from_secs(1);
 
@@ -59,6 +62,10 @@ pub struct Session {
     pub(super) needs: Needs,
     gate: Gate,
     pub(super) state: watch::Sender<State>,
+    /// Vault as the keeper saw it last.
+    pub(super) sight: Mutex<Sight>,
+    /// When the keeper last looked at all: milliseconds on `CLOCK_BOOTTIME`, 0 for never.
+    pub(super) looked: watch::Sender<u64>,
     /// Someone waits for the session.
     pub(super) needed: Notify,
     /// Something went wrong that may mean more than one failed call.
@@ -87,6 +94,18 @@ pub enum Standing {
     Ready(Arc<Live>),
     /// Calls cannot be made, and why.
     Degraded(Failure),
+}
+
+/// Vault as it was seen last.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Sight {
+    /// It was not asked yet.
+    #[default]
+    NotAsked,
+    /// It gave no answer, or none that says how it is.
+    NoAnswer,
+    /// It said so.
+    Answered(Health),
 }
 
 #[derive(Clone)]
@@ -139,6 +158,8 @@ impl Session {
                 standing: Standing::Starting,
                 failed: 0,
             }),
+            sight: Mutex::default(),
+            looked: watch::Sender::new(0),
             needed: Notify::new(),
             doubted: Notify::new(),
             stirred: Notify::new(),
@@ -156,6 +177,28 @@ impl Session {
     #[must_use]
     pub fn standing(&self) -> Standing {
         self.state.borrow().standing.clone()
+    }
+
+    /// Vault as it was seen last.
+    #[must_use]
+    pub fn sight(&self) -> Sight {
+        lock(&self.sight).clone()
+    }
+
+    /// Has the keeper look at Vault and the generator token, unless it did so a moment ago. Returns
+    /// whether it was done within `patience`.
+    pub async fn look_again(&self, patience: Duration) -> bool {
+        let mut looked = self.looked.subscribe();
+        let ago = clock::boottime_ms().saturating_sub(*looked.borrow_and_update());
+        if ago < clock::millis(A_MOMENT) {
+            return true;
+        }
+        match self.standing() {
+            Standing::Ready(_) => self.doubt(),
+            Standing::Degraded(_) | Standing::Starting => self.needed.notify_one(),
+        }
+        let done = tokio::time::timeout(patience, looked.changed()).await;
+        done.is_ok()
     }
 
     /// Vault's address, as the settings name it.

@@ -4,9 +4,10 @@
 //! [`registry`] leads each volume through its states, [`plan`] says what is next for it and when,
 //! and the [`agenda`] holds all of that. [`settle`] does what comes due here, [`tend`] what is to be
 //! done at Vault; [`mounts`] reads which volumes are mounted, [`watch`] follows that, [`hold`] keeps
-//! revocations back, [`report`] sums up.
+//! revocations back, [`condition`] has a word for each volume, [`report`] sums up.
 
 mod agenda;
+mod condition;
 mod hold;
 mod journal;
 mod mounts;
@@ -18,6 +19,7 @@ mod settle;
 mod tend;
 mod watch;
 
+pub use condition::Condition;
 pub use journal::{Journal, JournalError};
 pub use record::{Accessor, Debt, FORMAT, Kind, Origin, Record, State, Wrapping};
 pub use registry::{Attached, Volumes};

@@ -29,6 +29,8 @@ pub struct Counts {
     pub strangers: usize,
     /// Live, with a token that is kept alive, half of whose TTL is over: renewal is late.
     pub overdue: usize,
+    /// How long ago that half was over for the one of these that waits longest, in seconds.
+    pub oldest_overdue_s: Option<u64>,
     /// All revocations are held.
     pub held: bool,
     /// The age of the oldest live volume, in seconds.
@@ -58,7 +60,10 @@ impl Volumes {
             counts.live += 1;
             let age = now.since(record.created).as_secs();
             counts.oldest_s = counts.oldest_s.max(Some(age));
-            counts.overdue += usize::from(is_overdue(record, now));
+            if let Some(late) = overdue(record, now) {
+                counts.overdue += 1;
+                counts.oldest_overdue_s = counts.oldest_overdue_s.max(Some(late.as_secs()));
+            }
             counts.lost += usize::from(record.lost);
             counts.unmanaged += usize::from(record.unmanaged.is_some() && !record.lost);
             counts.never_unwrapped += usize::from(never_unwrapped(record));
@@ -196,15 +201,17 @@ impl Registry {
     }
 }
 
-/// Renewals are due at a third of the TTL.
-fn is_overdue(record: &Record, now: Moment) -> bool {
+/// How late a token's renewal is, if it is: half of its TTL is over, and it was due at a third.
+fn overdue(record: &Record, now: Moment) -> Option<Duration> {
     let kept = record.unmanaged.is_none() && !record.lost && record.wishes.renew;
     let since = record.renewed.unwrap_or(record.created);
-    let half = record.ttl_ms.map(|ttl| Duration::from_millis(ttl / 2));
-    kept && half.is_some_and(|half| now.since(since) > half)
+    let half = Duration::from_millis(record.ttl_ms.filter(|_| kept)? / 2);
+    now.since(since)
+        .checked_sub(half)
+        .filter(|late| !late.is_zero())
 }
 
-fn never_unwrapped(record: &Record) -> bool {
+pub(super) fn never_unwrapped(record: &Record) -> bool {
     let unwrapped = record
         .wrapping
         .as_ref()

@@ -179,7 +179,7 @@ impl Volumes {
     }
 
     fn conclude(&self, id: VolumeId, task: Task, outcome: Outcome) {
-        self.count(task, &outcome);
+        self.count(id, task, &outcome);
         let mut registry = self.lock();
         registry.agenda.give_back(id);
         if let Some(known) = registry.known.get_mut(&id) {
@@ -215,17 +215,24 @@ impl Volumes {
         }
     }
 
-    fn count(&self, task: Task, outcome: &Outcome) {
-        let outcome = match outcome {
+    fn count(&self, id: VolumeId, task: Task, outcome: &Outcome) {
+        let (outcome, why) = match outcome {
             Outcome::Withdrawn => return,
-            Outcome::Done => metrics::Outcome::Done,
-            Outcome::Gone => metrics::Outcome::Lost,
-            Outcome::Never(_) => metrics::Outcome::Refused,
-            Outcome::Later(_) => metrics::Outcome::Later,
+            Outcome::Done => (metrics::Outcome::Done, None),
+            Outcome::Gone => (
+                metrics::Outcome::Lost,
+                Some("Vault does not know it any more"),
+            ),
+            Outcome::Never(why) => (metrics::Outcome::Refused, Some(why.as_str())),
+            Outcome::Later(why) => (metrics::Outcome::Later, why.as_deref()),
         };
+        let why = why.and_then(|why| {
+            let name = self.of(id, |record| Some(record.name()))?;
+            Some(format!("{name}: {} failed: {why}", word(task)))
+        });
         match task {
-            Task::Renew => self.metrics.renewed(outcome),
-            Task::Pay => self.metrics.revoked(outcome),
+            Task::Renew => self.metrics.renewed(outcome, why.as_deref()),
+            Task::Pay => self.metrics.revoked(outcome, why.as_deref()),
             Task::LookUnwrapped | Task::GiveNotice | Task::Forget => {}
         }
     }

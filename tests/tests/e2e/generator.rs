@@ -80,7 +80,7 @@ fn make_second_policy(lab: &Lab) {
     );
 }
 
-fn second_token(lab: &Lab) -> String {
+pub(super) fn second_token(lab: &Lab) -> String {
     make_second_policy(lab);
     let changes = json!({"policies": [GENERATOR_POLICY, "second"]});
     text(&make_token(lab.vault.root(), &changes)["client_token"])
@@ -360,7 +360,7 @@ fn status_tells_how_the_agent_is() {
     let mut lab = Lab::start();
     let said = lab.command(&["status"]);
     assert_eq!(said.status, 0, "{said:?}");
-    assert!(said.output.contains("generator token: ends in"), "{said:?}");
+    assert!(said.output.contains("generator token  ends in"), "{said:?}");
     let said = lab.command(&["status", "--json"]);
     let status: Value = serde_json::from_str(&said.output).unwrap();
     assert_eq!((said.status, &status["ready"]), (0, &Value::Bool(true)));

@@ -12,6 +12,7 @@ mod removal;
 mod rpm;
 mod settings;
 mod supervision;
+mod support_bundle;
 mod token;
 
 use serde_json::Value;
