@@ -4,13 +4,12 @@
 //! renewed by [`Tls::keep`]. What can be had counts at once for new connections; what cannot leaves what
 //! there was.
 
-use crate::clock;
 use crate::config::{CaSource, ClientCas, Identity, ServerTls, read_ca};
 use crate::metrics::{Metrics, Outcome};
-use crate::timer;
 use crate::vault::pki::Certificate;
 use crate::vault::session::Turn;
 use crate::vault::{Session, VaultError};
+use crate::{clock, duration, timer};
 use rustls::RootCertStore;
 use rustls::ServerConfig;
 use rustls::crypto::CryptoProvider;
@@ -396,6 +395,7 @@ fn not_issued(certificate: &Certificate<'_>, error: &VaultError) -> String {
 /// At two thirds of its life, or a little before: certificates of nodes that started together are not
 /// renewed together.
 fn next_renewal(life: Duration, random: u8) -> Duration {
+    let life = life.min(duration::LONGEST);
     let earlier = life / 12 * u32::from(random) / 255;
     (life * 2 / 3).saturating_sub(earlier).max(SHORTEST_PAUSE)
 }
@@ -417,6 +417,7 @@ mod tests {
         for (life, random, next) in [
             (hours(24), 0, hours(16)),
             (hours(24), 255, hours(14)),
+            (Duration::MAX, 0, duration::LONGEST * 2 / 3),
             (Duration::ZERO, 0, SHORTEST_PAUSE),
             (Duration::ZERO, 255, SHORTEST_PAUSE),
         ] {

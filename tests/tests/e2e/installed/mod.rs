@@ -6,6 +6,7 @@ mod check;
 mod first_pod;
 mod journal;
 mod machine;
+mod metrics;
 mod migrate;
 mod reboot;
 mod removal;

@@ -211,6 +211,11 @@ fn promtool_takes_the_rules_and_they_fire_for_what_they_are_for() {
         let said = promtool(&[check, "rules", path.to_str().unwrap()], "");
         assert_eq!(said.status, 0, "{said:?}");
     }
+    let readme = std::fs::read_to_string(folder.join("README.md")).unwrap();
+    let (_, example) = readme.split_once("```yaml\n").unwrap();
+    let (example, _) = example.split_once("```").unwrap();
+    let said = promtool(&["check", "config", "--syntax-only", "/dev/stdin"], example);
+    assert_eq!(said.status, 0, "{said:?}");
     let rules = std::fs::read_to_string(rules()).unwrap();
     let tests = std::fs::read_to_string(folder.join("alerts.test.yml")).unwrap();
     let alerts: Vec<_> = rules

@@ -115,6 +115,11 @@ fn prometheus_scrapes_with_a_certificate_of_vaults_and_misses_no_scrape_while_th
     let alerts = prometheus.query("ALERTS");
     assert_eq!(alerts, json!([]), "{alerts}");
 
+    for query in dashboards_queries() {
+        // One that cannot be read fails the test; what has a label of a mount has no sample here.
+        let _ = prometheus.query(&query);
+    }
+
     let scrape = second.get("/metrics").unwrap().body;
     promtool_is_content(&scrape);
     pki.lab
@@ -130,6 +135,21 @@ fn prometheus_scrapes_with_a_certificate_of_vaults_and_misses_no_scrape_while_th
             "a key is on the disk"
         );
     }
+}
+
+/// What the dashboard asks Prometheus for.
+fn dashboards_queries() -> Vec<String> {
+    let path = source_tree().join("packaging/prometheus/dashboard.json");
+    let text = std::fs::read_to_string(path).expect("the dashboard");
+    let dashboard: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+    let panels = dashboard["panels"].as_array().expect("panels").iter();
+    let targets = panels.flat_map(|panel| panel["targets"].as_array().expect("targets"));
+    let queries = targets.map(|target| vaulttmpfs_tests::text(&target["expr"]));
+    let queries: Vec<String> = queries
+        .map(|query| query.replace("$instance", ".*"))
+        .collect();
+    assert!(queries.len() > 10, "{queries:?}");
+    queries
 }
 
 #[test]
