@@ -72,15 +72,21 @@ impl Transport {
     ) -> Result<Zeroizing<Vec<u8>>, VaultError> {
         let begun = Instant::now();
         let path = template(&endpoint.path());
+        let mut status = "200";
         let answer = match endpoint.with_middleware(headers).exec(self).await {
-            Ok(result) => Ok(Zeroizing::new(result.response.into_body())),
+            Ok(result) => {
+                if result.response.status() == StatusCode::NO_CONTENT {
+                    status = "204";
+                }
+                Ok(Zeroizing::new(result.response.into_body()))
+            }
             Err(ClientError::RequestError { source, .. }) => Err(source
                 .downcast()
                 .unwrap_or_else(|error| VaultError::NoAnswer(error.to_string()))),
             // Whatever it is: the call may have been carried out.
             Err(error) => Err(VaultError::NoAnswer(chain(&error))),
         };
-        let status = answer.as_ref().map_or_else(VaultError::status, |_| "200");
+        let status = answer.as_ref().map_or_else(VaultError::status, |_| status);
         self.metrics.called(path, status, begun.elapsed());
         answer
     }

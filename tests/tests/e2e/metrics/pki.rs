@@ -172,6 +172,31 @@ fn every_name_in_rules_dashboard_and_documentation_is_one_that_the_agent_exposes
     assert_eq!(super::names_in(table, &exposed), exposed);
 }
 
+/// How often the kernel let a process' first thread run, which does all but the journal's writing.
+fn wakes(process: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status")).expect("its status");
+    let lines = status.lines();
+    let counts = lines.filter_map(|line| line.split_once("_ctxt_switches:"));
+    counts
+        .map(|(_, count)| count.trim().parse::<u64>().expect("a number"))
+        .sum()
+}
+
+#[test]
+fn an_agent_that_nobody_scrapes_is_not_woken() {
+    let pki = Pki::start(&json!({"ttl": "1h"}), RULES);
+    let mut connection = eventually("the certificate", || pki.connect());
+    assert_eq!(connection.get("/metrics").unwrap().status, 200);
+    drop(connection);
+    // What a start leaves to be done is over then.
+    std::thread::sleep(Duration::from_secs(5));
+    let process = pki.lab.agent.id();
+    let before = wakes(process);
+    std::thread::sleep(Duration::from_secs(5));
+    let woken = wakes(process) - before;
+    assert!(woken <= 3, "woken {woken} times in five seconds");
+}
+
 #[test]
 fn a_right_that_is_missing_is_named_and_waited_for() {
     let pki = Pki::start(&json!({"ttl": "1h"}), "");
