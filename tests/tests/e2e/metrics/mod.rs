@@ -155,9 +155,11 @@ fn a_mount_its_failure_and_its_end_are_counted() {
         let samples = scrape(&lab);
         let once = |name: &str| samples.get(name) == Some(&1.0);
         let revoked = once(r#"vaulttmpfs_revocations_total{outcome="done"}"#);
+        // The wrapping token's, and the token's.
         let call =
             r#"vaulttmpfs_vault_requests_total{path="auth/token/revoke-accessor",status="204"}"#;
-        (revoked && once(call) && once("vaulttmpfs_unmounts_total")).then_some(())
+        let called = samples.get(call) == Some(&2.0);
+        (revoked && called && once("vaulttmpfs_unmounts_total")).then_some(())
     });
     // It is forgotten with its revocation.
     eventually("nothing to be owed", || {

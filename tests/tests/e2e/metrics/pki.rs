@@ -189,7 +189,7 @@ fn an_agent_that_nobody_scrapes_is_not_woken() {
     assert_eq!(connection.get("/metrics").unwrap().status, 200);
     drop(connection);
     // What a start leaves to be done is over then.
-    std::thread::sleep(Duration::from_secs(5));
+    std::thread::sleep(Duration::from_secs(3));
     let process = pki.lab.agent.id();
     let before = wakes(process);
     std::thread::sleep(Duration::from_secs(5));
