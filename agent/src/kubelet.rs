@@ -24,11 +24,22 @@ pub struct Kubelet {
 /// # Errors
 /// `/proc` cannot be read.
 pub fn running() -> io::Result<Vec<Kubelet>> {
+    let mut found = by_any_name()?;
+    found.retain(|kubelet| kubelet.has_its_name().unwrap_or(false));
+    Ok(found)
+}
+
+/// All processes that may be a kubelet, whatever they are called, as `k3s` and `hyperkube` are: root's,
+/// in the pid namespace of this one.
+///
+/// # Errors
+/// `/proc` cannot be read.
+pub fn by_any_name() -> io::Result<Vec<Kubelet>> {
     let own = fs::read_link("/proc/self/ns/pid")?;
     let mut found: Vec<Kubelet> = processes()?
         .map(|id| Kubelet { id })
         // One that has ended meanwhile is none.
-        .filter(|kubelet| kubelet.is_one(&own).unwrap_or(false))
+        .filter(|kubelet| kubelet.may_be_one(&own).unwrap_or(false))
         .collect();
     found.sort_by_key(|kubelet| kubelet.id);
     Ok(found)
@@ -46,9 +57,12 @@ pub fn processes() -> io::Result<impl Iterator<Item = u32>> {
 }
 
 impl Kubelet {
-    fn is_one(self, pid_namespace: &Path) -> io::Result<bool> {
-        Ok(fs::read(self.file("comm"))? == b"kubelet\n"
-            && is_roots(&fs::read_to_string(self.file("status"))?)
+    fn has_its_name(self) -> io::Result<bool> {
+        Ok(fs::read(self.file("comm"))? == b"kubelet\n")
+    }
+
+    fn may_be_one(self, pid_namespace: &Path) -> io::Result<bool> {
+        Ok(is_roots(&fs::read_to_string(self.file("status"))?)
             && fs::read_link(self.file("ns/pid"))? == pid_namespace)
     }
 
@@ -89,6 +103,14 @@ impl Kubelet {
     pub fn path(self, path: &Path) -> PathBuf {
         let relative = path.strip_prefix("/").unwrap_or(path);
         self.file("root").join(relative)
+    }
+
+    /// The mount namespace that it lives in.
+    ///
+    /// # Errors
+    /// It cannot be read; the kubelet may have ended.
+    pub fn mount_namespace(self) -> io::Result<PathBuf> {
+        fs::read_link(self.file("ns/mnt"))
     }
 
     /// The mount table that it sees.

@@ -5,13 +5,15 @@ use super::{complain, say};
 use crate::exit::Exit;
 use crate::{atomic_file, config, migrate, plain_file};
 use std::ffi::OsString;
-use std::io::ErrorKind;
+use std::fs;
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 /// The largest file of settings that is read, in bytes.
 const MAX_FILE: u64 = 1024 * 1024;
 
-/// Everybody may read it: there is no secret in it.
+/// Everybody may read a file that is made here: there is no secret in it.
 const MODE: u32 = 0o644;
 
 /// Runs the command.
@@ -44,15 +46,16 @@ fn migrate(write: bool) -> Result<Exit, String> {
     for problem in &plan.wrong {
         complain(problem);
     }
-    if !write {
-        say(&format!("# {} would be:", file.display()));
-        say(plan.text.trim_end());
-    } else if plan.changed {
-        put(&file, &now, &plan.text)
-            .map_err(|error| format!("cannot write {}: {error}", file.display()))?;
-        say(&format!("written: {}", file.display()));
+    let shown = file.display();
+    if plan.added.is_empty() {
+        say(&format!("unchanged: {shown}"));
+    } else if write {
+        put(&file, &now, &plan.text).map_err(|error| format!("cannot write {shown}: {error}"))?;
+        say(&format!("written: {shown}"));
     } else {
-        say(&format!("unchanged: {}", file.display()));
+        // What is in it already is none of this command's to show: it may be secret.
+        say(&format!("# {shown} would get:"));
+        say(plan.added.trim());
     }
     let all = plan.wrong.is_empty() && sources.trouble.is_empty();
     Ok(if all { Exit::Done } else { Exit::Failed })
@@ -70,12 +73,26 @@ fn read(file: &Path) -> Result<String, String> {
     }
 }
 
-/// The file as it was stays beside.
-fn put(file: &Path, now: &str, text: &str) -> std::io::Result<()> {
-    if !now.is_empty() {
-        atomic_file::write(&before(file), now.as_bytes(), MODE)?;
+/// The file as it was before the first time stays beside. Whatever an administrator has put into it,
+/// nobody may read it then who could not before.
+fn put(file: &Path, now: &str, text: &str) -> io::Result<()> {
+    let Some(mode) = mode(file)? else {
+        return atomic_file::write(file, text.as_bytes(), MODE);
+    };
+    let before = before(file);
+    if self::mode(&before)?.is_none() {
+        atomic_file::write(&before, now.as_bytes(), mode)?;
     }
-    atomic_file::write(file, text.as_bytes(), MODE)
+    atomic_file::replace(file, text.as_bytes(), mode)
+}
+
+/// Who may do what with a file; nothing where there is none.
+fn mode(file: &Path) -> io::Result<Option<u32>> {
+    match fs::symlink_metadata(file) {
+        Ok(metadata) => Ok(Some(metadata.permissions().mode() & 0o777)),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 fn before(file: &Path) -> PathBuf {

@@ -5,7 +5,7 @@ use crate::config::{self, ProcessEnvironment};
 use crate::options::Pod;
 use crate::{kubelet, mount_table, plain_file};
 use serde::Deserialize;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use vaulttmpfs_api::{MountDir, VolumeId};
@@ -31,13 +31,21 @@ pub(super) fn none(driver: &Path) -> Result<(), String> {
     }
 }
 
-/// The volumes that this process or a kubelet sees: a kubelet may live in a mount namespace of its own.
+/// The volumes that this process or a kubelet sees: that may live in a mount namespace of its own, and
+/// be called otherwise. So each namespace counts that a process has which may be one.
 fn volumes() -> Result<BTreeMap<VolumeId, Vec<PathBuf>>, String> {
     let mut volumes = own_volumes()?;
-    let kubelets = kubelet::running().map_err(|error| format!("/proc cannot be read ({error})"))?;
-    // A kubelet that has just ended shows none.
-    for table in kubelets.iter().flat_map(|it| it.mount_table()) {
-        volumes.extend(mount_table::volumes(&table));
+    let kubelets =
+        kubelet::by_any_name().map_err(|error| format!("/proc cannot be read ({error})"))?;
+    let mut namespaces = BTreeSet::new();
+    for kubelet in kubelets {
+        // One that has just ended shows none.
+        let (Ok(namespace), Ok(table)) = (kubelet.mount_namespace(), kubelet.mount_table()) else {
+            continue;
+        };
+        if namespaces.insert(namespace) {
+            volumes.extend(mount_table::volumes(&table));
+        }
     }
     Ok(volumes)
 }

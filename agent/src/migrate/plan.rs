@@ -15,14 +15,14 @@ use std::os::unix::fs::PermissionsExt;
 const HEAD: &str = "# Settings of the vaulttmpfs agent, as systemd reads them: NAME=VALUE. See README.md for all of them.\n";
 
 /// A file of settings, and what a person must know of it.
-#[derive(Debug, PartialEq, Eq)]
 pub struct Plan {
-    /// The whole file.
+    /// The whole file. What was in it may be secret.
     pub text: String,
+    /// What is new in it: settings of the agent and comments, none of them secret. Empty where the file
+    /// is to stay as it is.
+    pub added: String,
     /// Settings that were not taken, for what is wrong with them: each is said in the file as well.
     pub wrong: Vec<String>,
-    /// Whether the file is other than it was.
-    pub changed: bool,
 }
 
 /// Settings by name, and nothing else.
@@ -135,10 +135,6 @@ impl<'a> Draft<'a> {
     }
 
     fn plan(mut self, now: &str) -> Plan {
-        let mut text = if now.is_empty() { HEAD } else { now }.to_owned();
-        if !text.ends_with('\n') {
-            text.push('\n');
-        }
         let unreadable: Vec<String> = self
             .taken
             .iter()
@@ -150,24 +146,27 @@ impl<'a> Draft<'a> {
         // A comment is written once, whenever it was.
         self.comments
             .retain(|it| !now.contains(&format!("# {it}\n")));
+        let mut added = String::new();
         let mut source = "";
         for (setting, line) in &self.taken {
             if setting.source != source {
                 source = &setting.source;
-                text.extend(["\n# From ", source, ":\n"]);
+                added.extend(["\n# From ", source, ":\n"]);
             }
-            text += line;
-            text.push('\n');
+            added += line;
+            added.push('\n');
         }
         if !self.comments.is_empty() {
-            text.push('\n');
+            added.push('\n');
         }
         for comment in &self.comments {
-            text.extend(["# ", comment, "\n"]);
+            added.extend(["# ", comment, "\n"]);
         }
+        let before = if now.is_empty() { HEAD } else { now };
+        let newline = if before.ends_with('\n') { "" } else { "\n" };
         Plan {
-            changed: !self.taken.is_empty() || !self.comments.is_empty(),
-            text,
+            text: [before, newline, &added].concat(),
+            added,
             wrong: self.wrong,
         }
     }
@@ -266,7 +265,7 @@ mod tests {
         ]);
         let plan = plan("", &found);
         assert_eq!(plan.wrong, [""; 0]);
-        assert!(plan.changed);
+        assert!(plan.text.ends_with(&plan.added));
         for part in [
             "# From kubelet:\nVAULT_ADDR=https://vault.test:8200\nVAULT_NAMESPACE=\"a\\$b\"\n",
             "# VAULT_ADDR is another in unit: that of kubelet counts\n",
@@ -278,18 +277,15 @@ mod tests {
 
     #[test]
     fn what_is_set_already_counts_and_twice_changes_nothing() {
-        let now = "# mine\nVAULT_ADDR=https://mine.test";
+        let now = "# mine\nHTTPS_PROXY=http://u:geheim@proxy\nVAULT_ADDR=https://mine.test";
         let found = sources(&[
             ADDRESS,
             ("VAULT_WRAP_TTL", "90s", "kubelet"),
             ("VAULT_FORMAT", "json", "kubelet"),
         ]);
         let first = plan(now, &found);
-        assert!(
-            first
-                .text
-                .starts_with("# mine\nVAULT_ADDR=https://mine.test\n")
-        );
+        assert!(first.text.starts_with(&format!("{now}\n")));
+        assert_eq!(first.text, format!("{now}\n{}", first.added));
         assert!(
             first
                 .text
@@ -297,7 +293,7 @@ mod tests {
         );
         assert!(first.text.contains("\nVAULT_WRAP_TTL=90s\n"));
         let second = plan(&first.text, &found);
-        assert_eq!((second.changed, second.text), (false, first.text));
+        assert_eq!((second.added.as_str(), second.text), ("", first.text));
     }
 
     #[test]

@@ -87,8 +87,7 @@ fn the_kubelets_settings_become_the_agents() {
         "without --write nothing is written"
     );
     for part in [
-        "/etc/default/vaulttmpfs would be:",
-        "# From the running kubelet:\n",
+        "# /etc/default/vaulttmpfs would get:\n# From the running kubelet:\n",
         "\nVAULT_ADDR=https://vault.test:8200\n",
         "\nVAULT_NAMESPACE=\"a\\\"b\\\"\\$c\"\n",
         "\nVAULT_MAX_RETRY=5\n",
@@ -141,6 +140,38 @@ fn the_kubelets_settings_become_the_agents() {
         fs::read_to_string(&before).unwrap(),
         "# mine\nVAULT_ADDR=https://mine.test\n"
     );
+}
+
+#[test]
+fn what_is_secret_in_the_file_stays_secret_and_the_first_file_is_kept() {
+    let node = node();
+    let before = format!("{FILE}.before-migrate");
+    let mine = format!(
+        "HTTPS_PROXY=http://user:{TOKEN}@proxy\nVAULT_TOKEN={TOKEN}\n# VAULT_TOKEN={TOKEN}\n"
+    );
+    let mode = |path: &str| fs::metadata(path).unwrap().permissions().mode() & 0o7777;
+    let kubelet = ["VAULT_ADDR=https://vault.test", "VAULT_WRAP_TTL=90s"];
+    for (own, kept) in [(0o600, 0o600), (0o640, 0o640), (0o4666, 0o666)] {
+        let _ = fs::remove_file(&before);
+        fs::write(FILE, &mine).unwrap();
+        fs::set_permissions(FILE, fs::Permissions::from_mode(own)).unwrap();
+        let shown = beside(&node, &[("", &kubelet[..1])], &[]);
+        assert!(shown.output.contains("\nVAULT_ADDR=https"), "{shown:?}");
+        let first = beside(&node, &[("", &kubelet[..1])], &["--write"]);
+        // The second adds to what the first has made of it.
+        let second = beside(&node, &[("", &kubelet)], &["--write"]);
+        for said in [shown, first, second] {
+            let both = format!("{}{}", said.output, said.errors);
+            assert_eq!(said.status, 0, "{both}");
+            for secret in [TOKEN, "HTTPS_PROXY"] {
+                assert!(!both.contains(secret), "{both}");
+            }
+        }
+        let text = fs::read_to_string(FILE).unwrap();
+        assert!(text.starts_with(&mine) && text.contains("\nVAULT_WRAP_TTL=90s\n"));
+        assert_eq!(fs::read_to_string(&before).unwrap(), mine);
+        assert_eq!((mode(FILE), mode(&before)), (kept, kept), "{own:o}");
+    }
 }
 
 #[test]

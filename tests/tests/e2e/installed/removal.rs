@@ -2,22 +2,13 @@
 
 use super::{AGENT, AGENTS_SOCKET, PACKAGE, PLACE, Site};
 use std::collections::BTreeSet;
-use vaulttmpfs_tests::{Machine, PLUGINS};
+use vaulttmpfs_tests::{Machine, PLUGINS, Volume};
 
 #[test]
 fn what_was_purged_has_left_nothing() {
     let site = Site::bare();
-    site.machine
-        .sh("mkdir -p /etc/kubernetes /var/lib/kubelet/pods");
-    let before = files(&site.machine);
-    site.install();
-    site.write_settings(super::SETTINGS, &[]);
-    site.write_token(&site.vault.root().make_generator_token());
-    site.unmount(&{
-        site.machine.sh(&format!("systemctl start {AGENT}"));
-        site.wait_until_ready();
-        site.mount("web-0")
-    });
+    let before = before(&site);
+    site.unmount(&first_volume(&site));
     assert!(files(&site.machine).is_superset(&before));
 
     let said = remove(&site);
@@ -29,17 +20,8 @@ fn what_was_purged_has_left_nothing() {
         "settings go with a purge"
     );
 
-    site.machine.sh("apt-get purge --yes vaulttmpfs");
-    // The administrator's own, and the pod's directory.
-    site.machine.sh(&format!(
-        "rm {}; rm -rf /var/lib/kubelet/pods/*",
-        super::TOKEN
-    ));
-    let after = files(&site.machine);
-    let left: Vec<_> = after.difference(&before).collect();
-    assert!(left.is_empty(), "left by a purge: {left:#?}");
-    let gone: Vec<_> = before.difference(&after).collect();
-    assert!(gone.is_empty(), "taken by a purge: {gone:#?}");
+    purge(&site);
+    assert_only(&site, &before);
     let units = site
         .machine
         .sh("systemctl list-units --all --plain --no-legend 'vaulttmpfs*'");
@@ -68,18 +50,90 @@ fn a_driver_with_volumes_stays_until_they_are_gone() {
     site.unmount(&volume);
 
     // The command that the script named ends the job.
-    let command = command_in(&said);
-    site.machine.sh(&command);
-    let left = site
-        .machine
-        .sh(&format!("ls -A {PLUGINS} 2>/dev/null || true"));
-    assert_eq!(left.trim(), "", "{command} in: {said}");
+    finish(&site, &said);
 
     // Who comes back finds its volumes' tokens in the journal, and revokes them.
     site.apt(PACKAGE);
     site.machine.sh(&format!("systemctl start {AGENT}"));
     site.wait_for_living(0);
     site.unmount(&site.mount("web-1"));
+}
+
+#[test]
+fn a_purge_leaves_nothing_of_a_driver_that_had_to_stay() {
+    let site = Site::bare();
+    let before = before(&site);
+    let volume = first_volume(&site);
+    let said = remove(&site);
+    site.unmount(&volume);
+    finish(&site, &said);
+    let purged = purge(&site);
+    assert!(!purged.contains("the driver is left"), "{purged}");
+    assert_only(&site, &before);
+
+    // Purged at once, with a volume mounted: what is left is named, and how it goes.
+    let volume = first_volume(&site);
+    let purged = purge(&site);
+    let place = format!("the driver is left in {PLUGINS},");
+    assert!(purged.contains(&place), "{purged}");
+    assert!(
+        site.machine.has(PLACE),
+        "the kubelet could not unmount: {purged}"
+    );
+    site.unmount(&volume);
+    finish(&site, &purged);
+    site.machine.sh(&command_in(&purged, ", then: "));
+    // The kubelet's own directories.
+    site.machine.sh("rm -r /usr/libexec/kubernetes");
+    assert_only(&site, &before);
+}
+
+/// Installs the package, and mounts a volume.
+fn first_volume(site: &Site) -> Volume {
+    site.install();
+    site.write_settings(super::SETTINGS, &[]);
+    site.write_token(&site.vault.root().make_generator_token());
+    site.machine.sh(&format!("systemctl start {AGENT}"));
+    site.wait_until_ready();
+    site.mount("web-0")
+}
+
+/// Purges the package, and returns what was said.
+#[track_caller]
+fn purge(site: &Site) -> String {
+    site.machine.sh("apt-get purge --yes vaulttmpfs 2>&1")
+}
+
+/// The files before the package comes, with the directories that an administrator and a kubelet make.
+fn before(site: &Site) -> BTreeSet<String> {
+    site.machine
+        .sh("mkdir -p /etc/kubernetes /var/lib/kubelet/pods");
+    files(&site.machine)
+}
+
+/// The files are those again, once the administrator's own are away, and the pod's directory.
+#[track_caller]
+fn assert_only(site: &Site, before: &BTreeSet<String>) {
+    site.machine.sh(&format!(
+        "rm {}; rm -rf /var/lib/kubelet/pods/*",
+        super::TOKEN
+    ));
+    let after = files(&site.machine);
+    let left: Vec<_> = after.difference(before).collect();
+    assert!(left.is_empty(), "left by a purge: {left:#?}");
+    let gone: Vec<_> = before.difference(&after).collect();
+    assert!(gone.is_empty(), "taken by a purge: {gone:#?}");
+}
+
+/// Runs the command that the removal named.
+#[track_caller]
+fn finish(site: &Site, said: &str) {
+    let command = command_in(said, "finish with: ");
+    site.machine.sh(&command);
+    let left = site
+        .machine
+        .sh(&format!("ls -A {PLUGINS} 2>/dev/null || true"));
+    assert_eq!(left.trim(), "", "{command} in: {said}");
 }
 
 /// Removes the package, and returns what was said.
@@ -89,9 +143,9 @@ fn remove(site: &Site) -> String {
 }
 
 /// The line of shell that a script tells to run.
-fn command_in(said: &str) -> String {
+fn command_in(said: &str, after: &str) -> String {
     let (_, rest) = said
-        .split_once("finish with: ")
+        .split_once(after)
         .unwrap_or_else(|| panic!("no command in: {said}"));
     rest.lines().next().expect("a line").to_owned()
 }
