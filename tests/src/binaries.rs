@@ -85,6 +85,19 @@ pub fn package(ending: &str) -> PathBuf {
     last.unwrap_or_else(|| panic!("no {ending} package is built: packaging/build makes it"))
 }
 
+/// The files that `packaging/build` put into these packages, as on a node.
+#[must_use]
+pub fn package_files() -> PathBuf {
+    target().join("release/package")
+}
+
+/// What `packaging/build` makes rpms with: `CARGO_GENERATE_RPM`, or the one that it built last.
+#[must_use]
+pub fn cargo_generate_rpm() -> PathBuf {
+    let built = || last_in_cache("cargo-generate-rpm-").join("bin/cargo-generate-rpm");
+    named("CARGO_GENERATE_RPM").unwrap_or_else(built)
+}
+
 fn cache() -> PathBuf {
     let caches = std::env::var_os("XDG_CACHE_HOME").map_or_else(
         || Path::new(&std::env::var_os("HOME").expect("HOME is set")).join(".cache"),

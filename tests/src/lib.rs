@@ -48,7 +48,7 @@ mod trace;
 mod vault;
 
 pub use authority::{Authority, Identity};
-pub use binaries::{agent, driver, outside_cargo, package};
+pub use binaries::{agent, cargo_generate_rpm, driver, outside_cargo, package, package_files};
 pub use child::Child;
 pub use cluster::{Cluster, PodManifest, RealKubelet, RealPod, in_own_namespaces};
 pub use command::Said;

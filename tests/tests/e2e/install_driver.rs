@@ -1,15 +1,17 @@
 //! `vaulttmpfs install-driver`: what a kubelet sees of it, what is never touched, and what becomes of it
 //! when it is killed.
+//!
+//! No driver is removed while a process of root's sees a volume: a test of that must not see another's.
 
 use nix::mount::{MsFlags, mount};
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 use std::fs;
-use std::io::ErrorKind;
+use std::io::{ErrorKind, Read};
 use std::os::unix::fs::{PermissionsExt, chown, symlink};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use vaulttmpfs_tests::{Node, Said, kill_at_change};
+use vaulttmpfs_tests::{Node, Said, in_own_namespaces, kill_at_change};
 
 const USUAL: &str = "/usr/libexec/kubernetes/kubelet-plugins/volume/exec";
 const LIST: &str = "/etc/vaulttmpfs/driver-dirs";
@@ -165,100 +167,104 @@ fn a_kubelet_hears_of_one_rename_and_of_none_without_need() {
 
 #[test]
 fn the_usual_place_is_made_and_taken_away_again() {
-    let node = node();
-    assert!(!Path::new("/usr/libexec/kubernetes").exists());
-    done(&run(&node, &[]));
-    let driver = driver_in(Path::new(USUAL));
-    assert!(driver.exists());
-    let said = Command::new(&driver).arg("--version").output().unwrap();
-    assert!(said.stdout.starts_with(b"vaulttmpfs-shim "));
-    // As if the command had been killed before it was in the list: it is known all the same.
-    fs::remove_file(LIST).unwrap();
-    assert!(done(&run(&node, &["--update"])).starts_with("unchanged: "));
-    assert!(fs::read_to_string(LIST).unwrap().contains(USUAL));
-    assert!(done(&run(&node, &["--remove"])).starts_with("removed: "));
-    assert!(!Path::new(LIST).parent().unwrap().exists());
-    assert!(!Path::new("/usr/libexec/kubernetes").exists());
-    // Nothing is left to do, and that is well.
-    done(&run(&node, &["--remove"]));
-    done(&run(&node, &["--update"]));
+    in_own_namespaces(|| {
+        let node = node();
+        assert!(!Path::new("/usr/libexec/kubernetes").exists());
+        done(&run(&node, &[]));
+        let driver = driver_in(Path::new(USUAL));
+        assert!(driver.exists());
+        let said = Command::new(&driver).arg("--version").output().unwrap();
+        assert!(said.stdout.starts_with(b"vaulttmpfs-shim "));
+        // As if the command had been killed before it was in the list: it is known all the same.
+        fs::remove_file(LIST).unwrap();
+        assert!(done(&run(&node, &["--update"])).starts_with("unchanged: "));
+        assert!(fs::read_to_string(LIST).unwrap().contains(USUAL));
+        assert!(done(&run(&node, &["--remove"])).starts_with("removed: "));
+        assert!(!Path::new(LIST).parent().unwrap().exists());
+        assert!(!Path::new("/usr/libexec/kubernetes").exists());
+        // Nothing is left to do, and that is well.
+        done(&run(&node, &["--remove"]));
+        done(&run(&node, &["--update"]));
+    });
 }
 
 #[test]
 fn another_driver_stays_unless_by_force_and_comes_back() {
-    let node = node();
-    let place = node.path("plugins");
-    let dir = ["--plugin-dir", place.to_str().unwrap()];
-    let driver = driver_in(&place);
-    fs::create_dir(driver.parent().unwrap()).unwrap();
-    fs::write(&driver, FOREIGN).unwrap();
-    fs::set_permissions(&driver, fs::Permissions::from_mode(0o750)).unwrap();
-    fs::write(driver.with_file_name("config"), "theirs").unwrap();
-    let stays = || assert_eq!(fs::read_to_string(&driver).unwrap(), FOREIGN);
+    in_own_namespaces(|| {
+        let node = node();
+        let place = node.path("plugins");
+        let dir = ["--plugin-dir", place.to_str().unwrap()];
+        let driver = driver_in(&place);
+        fs::create_dir(driver.parent().unwrap()).unwrap();
+        fs::write(&driver, FOREIGN).unwrap();
+        fs::set_permissions(&driver, fs::Permissions::from_mode(0o750)).unwrap();
+        fs::write(driver.with_file_name("config"), "theirs").unwrap();
+        let stays = || assert_eq!(fs::read_to_string(&driver).unwrap(), FOREIGN);
 
-    let heard = events(driver.parent().unwrap(), || {
-        let said = run(&node, &dir);
-        refused(
-            &said,
-            3,
-            &[
-                "another driver",
-                "install-driver --force --plugin-dir",
-                "--rollback",
-            ],
+        let heard = events(driver.parent().unwrap(), || {
+            let said = run(&node, &dir);
+            refused(
+                &said,
+                3,
+                &[
+                    "another driver",
+                    "install-driver --force --plugin-dir",
+                    "--rollback",
+                ],
+            );
+        });
+        assert!(heard.is_empty(), "{heard:?}");
+        stays();
+        assert!(
+            !Path::new(LIST).exists(),
+            "what was not installed is not listed"
         );
+        refused(
+            &run(&node, &["--rollback", dir[0], dir[1]]),
+            1,
+            &["nothing to put back"],
+        );
+
+        // Listed by root, it is none of ours all the same.
+        fs::create_dir_all(Path::new(LIST).parent().unwrap()).unwrap();
+        fs::write(LIST, format!("{}\n", dir[1])).unwrap();
+        refused(&run(&node, &["--update"]), 3, &["another driver"]);
+        stays();
+
+        // Its pod's volume would be unmounted by nobody.
+        let theirs = node.path("kubelet/pods/u-1/volumes/cloudwatt~vaulttmpfs/v");
+        fs::create_dir_all(&theirs).unwrap();
+        mount(
+            Some("tmpfs"),
+            &theirs,
+            Some("tmpfs"),
+            MsFlags::empty(),
+            None::<&str>,
+        )
+        .unwrap();
+        let said = run(&node, &["--force", dir[0], dir[1]]);
+        refused(&said, 0, &[theirs.to_str().unwrap(), "by hand"]);
+        assert_eq!(
+            fs::read(&driver).unwrap(),
+            fs::read(node.built_driver()).unwrap()
+        );
+        assert_eq!(names(driver.parent().unwrap()), ["config", "vaulttmpfs"]);
+
+        // What is beside it is not ours to remove.
+        refused(&run(&node, &["--remove"]), 3, &["config is not ours"]);
+
+        let heard = events(driver.parent().unwrap(), || {
+            let said = run(&node, &["--rollback", dir[0], dir[1]]);
+            assert!(done(&said).starts_with("rolled back: "), "{said:?}");
+        });
+        assert_eq!(heard, ["AddWatchFlags(IN_MOVED_TO) vaulttmpfs"]);
+        stays();
+        let mode = fs::metadata(&driver).unwrap().permissions().mode();
+        assert_eq!(mode & 0o7777, 0o750);
+        assert!(!Path::new(KEPT).exists() && !Path::new(LIST).exists());
+        assert!(done(&run(&node, &["--remove", dir[0], dir[1]])).starts_with("not ours"));
+        stays();
     });
-    assert!(heard.is_empty(), "{heard:?}");
-    stays();
-    assert!(
-        !Path::new(LIST).exists(),
-        "what was not installed is not listed"
-    );
-    refused(
-        &run(&node, &["--rollback", dir[0], dir[1]]),
-        1,
-        &["nothing to put back"],
-    );
-
-    // Listed by root, it is none of ours all the same.
-    fs::create_dir_all(Path::new(LIST).parent().unwrap()).unwrap();
-    fs::write(LIST, format!("{}\n", dir[1])).unwrap();
-    refused(&run(&node, &["--update"]), 3, &["another driver"]);
-    stays();
-
-    // Its pod's volume would be unmounted by nobody.
-    let theirs = node.path("kubelet/pods/u-1/volumes/cloudwatt~vaulttmpfs/v");
-    fs::create_dir_all(&theirs).unwrap();
-    mount(
-        Some("tmpfs"),
-        &theirs,
-        Some("tmpfs"),
-        MsFlags::empty(),
-        None::<&str>,
-    )
-    .unwrap();
-    let said = run(&node, &["--force", dir[0], dir[1]]);
-    refused(&said, 0, &[theirs.to_str().unwrap(), "by hand"]);
-    assert_eq!(
-        fs::read(&driver).unwrap(),
-        fs::read(node.built_driver()).unwrap()
-    );
-    assert_eq!(names(driver.parent().unwrap()), ["config", "vaulttmpfs"]);
-
-    // What is beside it is not ours to remove.
-    refused(&run(&node, &["--remove"]), 3, &["config is not ours"]);
-
-    let heard = events(driver.parent().unwrap(), || {
-        let said = run(&node, &["--rollback", dir[0], dir[1]]);
-        assert!(done(&said).starts_with("rolled back: "), "{said:?}");
-    });
-    assert_eq!(heard, ["AddWatchFlags(IN_MOVED_TO) vaulttmpfs"]);
-    stays();
-    let mode = fs::metadata(&driver).unwrap().permissions().mode();
-    assert_eq!(mode & 0o7777, 0o750);
-    assert!(!Path::new(KEPT).exists() && !Path::new(LIST).exists());
-    assert!(done(&run(&node, &["--remove", dir[0], dir[1]])).starts_with("not ours"));
-    stays();
 }
 
 #[test]
@@ -353,77 +359,101 @@ fn a_file_system_that_is_full_read_only_or_noexec_is_named() {
 
 #[test]
 fn the_driver_stays_as_long_as_it_is_needed() {
-    let node = node();
-    let place = node.path("plugins");
-    let dir = ["--plugin-dir", place.to_str().unwrap()];
-    let driver = driver_in(&place);
-    done(&run(&node, &dir));
-    let stays = |words: &[&str]| {
-        let heard = events(&place, || {
-            let said = run(&node, &["--remove"]);
-            refused(&said, 3, words);
-            refused(
-                &said,
-                3,
-                &["mv cloudwatt~vaulttmpfs .vaulttmpfs-removed && rm -r"],
+    in_own_namespaces(|| {
+        let node = node();
+        let place = node.path("plugins");
+        let dir = ["--plugin-dir", place.to_str().unwrap()];
+        let driver = driver_in(&place);
+        done(&run(&node, &dir));
+        let stays = |words: &[&str]| {
+            let heard = events(&place, || {
+                let said = run(&node, &["--remove"]);
+                refused(&said, 3, words);
+                refused(
+                    &said,
+                    3,
+                    &["mv cloudwatt~vaulttmpfs .vaulttmpfs-removed && rm -r"],
+                );
+            });
+            assert!(heard.is_empty() && driver.exists(), "{heard:?}");
+        };
+
+        let volume = |uid: &str, id: &str| {
+            let directory = node.path(&format!(
+                "kubelet/pods/{uid}/volumes/cloudwatt~vaulttmpfs/v"
+            ));
+            fs::create_dir_all(&directory).unwrap();
+            let source = format!("vaulttmpfs:{}", id.repeat(32));
+            mount(
+                Some(&*source),
+                &directory,
+                Some("tmpfs"),
+                MsFlags::empty(),
+                None::<&str>,
+            )
+            .unwrap();
+            directory
+        };
+        let mounted = [volume("uid-1", "1"), volume("uid-2", "2")];
+        // The second is in the journal, which is another user's and may say anything.
+        let record = Path::new("/var/lib/vaulttmpfs/volumes").join("2".repeat(32));
+        fs::create_dir_all(record.parent().unwrap()).unwrap();
+        let pod = |name: &str| {
+            let pod = format!(
+                r#"{{"uid":"uid-2","name":"{name}","namespace":"shop","service_account":""}}"#
             );
+            fs::write(&record, format!(r#"{{"pod":{pod}}}"#)).unwrap();
+        };
+        pod("web-0");
+        stays(&["shop/web-0", "with the uid uid-1"]);
+        pod("\\u001b[31mred");
+        stays(&["with the uid uid-1, with the uid uid-2"]);
+        for at in &mounted {
+            nix::mount::umount(at).unwrap();
+        }
+
+        // A kubelet may be called otherwise, and alone see its mounts.
+        let hidden = node.path("kubelet/pods/uid-4/volumes/cloudwatt~vaulttmpfs/v");
+        fs::create_dir_all(&hidden).unwrap();
+        let script = "mount -t tmpfs vaulttmpfs:$1 $2 && echo mounted && exec sleep 1000";
+        let mut kubelet = Command::new("unshare");
+        kubelet
+            .args(["--mount", "--propagation", "private", "--"])
+            .args(["sh", "-c", script, "sh", &"4".repeat(32)])
+            .arg(&hidden);
+        let mut kubelet = kubelet.stdout(Stdio::piped()).spawn().unwrap();
+        let mut said = [0; 8];
+        kubelet
+            .stdout
+            .take()
+            .unwrap()
+            .read_exact(&mut said)
+            .unwrap();
+        stays(&["with the uid uid-4"]);
+        kubelet.kill().unwrap();
+        kubelet.wait().unwrap();
+
+        // A call that runs may yet mount one.
+        let socket = UnixListener::bind(node.socket()).unwrap();
+        let target = node.path("kubelet/pods/uid-3/volumes/cloudwatt~vaulttmpfs/v");
+        fs::create_dir_all(&target).unwrap();
+        let mut call = Command::new(&driver);
+        call.arg("mount")
+            .arg(&target)
+            .arg("{}")
+            .env("VAULTTMPFS_SOCKET", node.socket());
+        let mut call = call.stdout(Stdio::null()).spawn().unwrap();
+        let (_connection, _) = socket.accept().unwrap();
+        stays(&[&format!("process {}", call.id())]);
+        call.kill().unwrap();
+        call.wait().unwrap();
+
+        let heard = events(&place, || {
+            assert!(done(&run(&node, &["--remove"])).starts_with("removed: "));
         });
-        assert!(heard.is_empty() && driver.exists(), "{heard:?}");
-    };
-
-    let volume = |uid: &str, id: &str| {
-        let directory = node.path(&format!(
-            "kubelet/pods/{uid}/volumes/cloudwatt~vaulttmpfs/v"
-        ));
-        fs::create_dir_all(&directory).unwrap();
-        let source = format!("vaulttmpfs:{}", id.repeat(32));
-        mount(
-            Some(&*source),
-            &directory,
-            Some("tmpfs"),
-            MsFlags::empty(),
-            None::<&str>,
-        )
-        .unwrap();
-        directory
-    };
-    let mounted = [volume("uid-1", "1"), volume("uid-2", "2")];
-    // The second is in the journal, which is another user's and may say anything.
-    let record = Path::new("/var/lib/vaulttmpfs/volumes").join("2".repeat(32));
-    fs::create_dir_all(record.parent().unwrap()).unwrap();
-    let pod = |name: &str| {
-        let pod =
-            format!(r#"{{"uid":"uid-2","name":"{name}","namespace":"shop","service_account":""}}"#);
-        fs::write(&record, format!(r#"{{"pod":{pod}}}"#)).unwrap();
-    };
-    pod("web-0");
-    stays(&["shop/web-0", "with the uid uid-1"]);
-    pod("\\u001b[31mred");
-    stays(&["with the uid uid-1, with the uid uid-2"]);
-    for at in &mounted {
-        nix::mount::umount(at).unwrap();
-    }
-
-    // A call that runs may yet mount one.
-    let socket = UnixListener::bind(node.socket()).unwrap();
-    let target = node.path("kubelet/pods/uid-3/volumes/cloudwatt~vaulttmpfs/v");
-    fs::create_dir_all(&target).unwrap();
-    let mut call = Command::new(&driver);
-    call.arg("mount")
-        .arg(&target)
-        .arg("{}")
-        .env("VAULTTMPFS_SOCKET", node.socket());
-    let mut call = call.stdout(Stdio::null()).spawn().unwrap();
-    let (_connection, _) = socket.accept().unwrap();
-    stays(&[&format!("process {}", call.id())]);
-    call.kill().unwrap();
-    call.wait().unwrap();
-
-    let heard = events(&place, || {
-        assert!(done(&run(&node, &["--remove"])).starts_with("removed: "));
+        assert_eq!(heard, ["AddWatchFlags(IN_MOVED_FROM) cloudwatt~vaulttmpfs"]);
+        assert_eq!(names(&place), [""; 0]);
     });
-    assert_eq!(heard, ["AddWatchFlags(IN_MOVED_FROM) cloudwatt~vaulttmpfs"]);
-    assert_eq!(names(&place), [""; 0]);
 }
 
 #[test]
@@ -504,30 +534,32 @@ fn kill_everywhere(node: &Node, begin: impl Fn(&Node), arguments: &[&str], check
 
 #[test]
 fn killed_at_any_call_it_leaves_a_whole_driver() {
-    let node = &node();
-    let clear = |node: &Node| {
-        let place = node.path("plugins");
-        for name in names(&place) {
-            fs::remove_dir_all(place.join(name)).unwrap();
-        }
-        let _ = fs::remove_file(LIST);
-    };
-    let new = |node: &Node| fs::read(node.built_driver()).unwrap();
-    kill_everywhere(node, clear, &[], |node| {
-        assert_whole(&node.path("plugins"), &[&new(node)], true);
-    });
-    let old = |node: &Node| {
-        clear(node);
-        let driver = driver_in(&node.path("plugins"));
-        fs::create_dir(driver.parent().unwrap()).unwrap();
-        fs::copy(older(node), driver).unwrap();
-    };
-    kill_everywhere(node, old, &[], |node| {
-        let before = fs::read(older(node)).unwrap();
-        assert_whole(&node.path("plugins"), &[&new(node), &before], false);
-    });
-    kill_everywhere(node, old, &["--remove"], |node| {
-        let before = fs::read(older(node)).unwrap();
-        assert_whole(&node.path("plugins"), &[&before], true);
+    in_own_namespaces(|| {
+        let node = &node();
+        let clear = |node: &Node| {
+            let place = node.path("plugins");
+            for name in names(&place) {
+                fs::remove_dir_all(place.join(name)).unwrap();
+            }
+            let _ = fs::remove_file(LIST);
+        };
+        let new = |node: &Node| fs::read(node.built_driver()).unwrap();
+        kill_everywhere(node, clear, &[], |node| {
+            assert_whole(&node.path("plugins"), &[&new(node)], true);
+        });
+        let old = |node: &Node| {
+            clear(node);
+            let driver = driver_in(&node.path("plugins"));
+            fs::create_dir(driver.parent().unwrap()).unwrap();
+            fs::copy(older(node), driver).unwrap();
+        };
+        kill_everywhere(node, old, &[], |node| {
+            let before = fs::read(older(node)).unwrap();
+            assert_whole(&node.path("plugins"), &[&new(node), &before], false);
+        });
+        kill_everywhere(node, old, &["--remove"], |node| {
+            let before = fs::read(older(node)).unwrap();
+            assert_whole(&node.path("plugins"), &[&before], true);
+        });
     });
 }

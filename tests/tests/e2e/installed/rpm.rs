@@ -1,7 +1,9 @@
 //! The other family's package, with its scripts, in a machine that has rpm beside its own packages.
 
 use super::{AGENT, AGENTS_SOCKET, DRIVER, PLACE, Site, assert_same};
-use vaulttmpfs_tests::package;
+use std::path::Path;
+use std::process::Command;
+use vaulttmpfs_tests::{cargo_generate_rpm, outside_cargo, package, package_files};
 
 const PACKAGE: &str = "/root/vaulttmpfs.rpm";
 const SETTINGS: &str = "/etc/sysconfig/vaulttmpfs";
@@ -10,7 +12,7 @@ const SETTINGS: &str = "/etc/sysconfig/vaulttmpfs";
 fn an_rpm_installs_upgrades_and_erases() {
     let site = Site::bare();
     site.machine.copy_in(&package("rpm"), PACKAGE);
-    rpm(&site, "--install");
+    rpm(&site, "--install", PACKAGE);
     assert_files(&site);
     site.assert_active(AGENTS_SOCKET, true);
     assert_same(&site.machine, PLACE, DRIVER);
@@ -21,12 +23,24 @@ fn an_rpm_installs_upgrades_and_erases() {
     let (since, kept) = (site.socket_since(), site.mount("kept"));
 
     // An upgrade is told from an erasure: the scripts of the version that goes stop nothing.
+    let newer = another(&site, "99.0.0");
     let calls = site.under_load(|| {
-        let pid = site.main_pid();
-        rpm(&site, "--upgrade --replacepkgs");
-        assert_ne!(site.main_pid(), pid, "the new version's agent runs");
+        for (how, package) in [
+            ("--upgrade --replacepkgs", PACKAGE),
+            ("--upgrade", &newer),
+            ("--upgrade --oldpackage", PACKAGE),
+        ] {
+            let pid = site.main_pid();
+            rpm(&site, how, package);
+            assert_ne!(site.main_pid(), pid, "the agent of {package} runs");
+            assert_same(&site.machine, PLACE, DRIVER);
+            let newer_driver = site
+                .machine
+                .sh(&format!("tail -c 6 {DRIVER} | tr -d '\\0'"));
+            assert_eq!(newer_driver == "99.0.0", package == newer, "{how}");
+        }
     });
-    println!("{calls} calls over an upgrade");
+    println!("{calls} calls over a new installation, an upgrade and a downgrade");
     assert_eq!(site.socket_since(), since, "the socket was made anew");
     let settings = site.machine.read(SETTINGS);
     assert!(settings.contains(site.vault.address()), "settings are kept");
@@ -45,7 +59,7 @@ fn an_rpm_installs_upgrades_and_erases() {
     site.assert_active(AGENTS_SOCKET, false);
     site.assert_active(AGENT, false);
     site.unmount(&kept);
-    rpm(&site, "--install");
+    rpm(&site, "--install", PACKAGE);
     erase(&site);
     assert!(!site.machine.has(PLACE), "no volume is mounted");
     assert!(!site.machine.has("/usr/bin/vaulttmpfs"));
@@ -56,11 +70,45 @@ fn an_rpm_installs_upgrades_and_erases() {
 }
 
 #[track_caller]
-fn rpm(site: &Site, how: &str) {
+fn rpm(site: &Site, how: &str, package: &str) {
     let said = site
         .machine
-        .sh(&format!("rpm {how} --nodeps {PACKAGE} 2>&1"));
+        .sh(&format!("rpm {how} --nodeps {package} 2>&1"));
     assert!(!said.contains("scriptlet failed"), "{said}");
+}
+
+/// Makes a package of the same files with another version, whose driver is another too, and returns
+/// its path on the machine.
+fn another(site: &Site, version: &str) -> String {
+    let directory = tempfile::tempdir().expect("a directory");
+    // As in cargo's target directory, which the package is made from.
+    let files = directory.path().join("release/package");
+    let new = directory.path().join("new.rpm");
+    let script = r#"mkdir -p "$2" && cp -a "$1/." "$2" && printf %s "$3" >>"$2$4""#;
+    let mut copy = Command::new("sh");
+    copy.args(["-c", script, "sh"])
+        .args([&package_files(), &files])
+        .args([version, DRIVER]);
+    assert!(copy.status().expect("sh").success(), "the files");
+    let mut make = Command::new(cargo_generate_rpm());
+    make.current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join(".."))
+        .args([
+            "generate-rpm",
+            "--package",
+            "agent",
+            "--payload-compress",
+            "none",
+        ])
+        .args(["--set-metadata", &format!("version = \"{version}\"")])
+        .arg("--target-dir")
+        .arg(directory.path())
+        .arg("--output")
+        .arg(&new);
+    let made = outside_cargo(&mut make).status().expect("its maker");
+    assert!(made.success(), "the package");
+    let path = format!("/root/vaulttmpfs-{version}.rpm");
+    site.machine.copy_in(&new, &path);
+    path
 }
 
 #[track_caller]
