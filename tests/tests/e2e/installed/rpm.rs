@@ -104,8 +104,8 @@ fn another(site: &Site, version: &str) -> String {
         .arg(directory.path())
         .arg("--output")
         .arg(&new);
-    let made = outside_cargo(&mut make).status().expect("its maker");
-    assert!(made.success(), "the package");
+    let status = outside_cargo(&mut make).status().expect("its maker");
+    assert!(status.success(), "the package");
     let path = format!("/root/vaulttmpfs-{version}.rpm");
     site.machine.copy_in(&new, &path);
     path
