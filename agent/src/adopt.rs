@@ -88,6 +88,7 @@ fn record(
         unmanaged: (!looked.renewable).then(|| "the token cannot be renewed".to_owned()),
         lost: false,
         seen: true,
+        seen_from: None,
         mount_namespace: None,
         attach_by: 0,
         ended: None,

@@ -402,6 +402,7 @@ impl Attempt<'_> {
             unmanaged: made.unmanaged,
             lost: false,
             seen: false,
+            seen_from: None,
             mount_namespace: self.mount_namespace,
             attach_by: self.attach_by,
             ended: None,

@@ -10,6 +10,8 @@ pub const OWN: &str = "/proc/self/mountinfo";
 /// One mount, as far as anyone here asks: a line of the table, which is `ID PARENT DEV ROOT POINT
 /// OPTIONS [TAGS…] - TYPE SOURCE SUPER-OPTIONS` (proc(5)).
 pub struct Mount<'a> {
+    id: &'a str,
+    parent: &'a str,
     root: &'a str,
     point: &'a str,
     tags: &'a str,
@@ -22,10 +24,13 @@ impl<'a> Mount<'a> {
     #[must_use]
     pub fn parse(line: &'a str) -> Option<Self> {
         let (mount, filesystem) = line.split_once(" - ")?;
-        let mut mount = mount.splitn(7, ' ').skip(3);
+        let mut mount = mount.splitn(7, ' ');
+        let (id, parent, _device) = (mount.next()?, mount.next()?, mount.next()?);
         let (root, point, _options) = (mount.next()?, mount.next()?, mount.next()?);
         let mut filesystem = filesystem.split(' ');
         Some(Self {
+            id,
+            parent,
             root,
             point,
             tags: mount.next().unwrap_or_default(),
@@ -47,12 +52,36 @@ impl<'a> Mount<'a> {
         VolumeId::from_source(source)
     }
 
-    /// Do mounts below it spread to it from the table that this one was copied from? So it is in a
-    /// systemd service's sandbox, which is its host's slave; a mount that was cut off, or never was a
-    /// copy, has no master (`mount_namespaces(7)`).
+    /// Its id in this table, as [`Self::parent`] names it.
     #[must_use]
-    pub fn follows(&self) -> bool {
-        self.tags.split(' ').any(|tag| tag.starts_with("master:"))
+    pub fn id(&self) -> &'a str {
+        self.id
+    }
+
+    /// The id of the mount that it is on.
+    #[must_use]
+    pub fn parent(&self) -> &'a str {
+        self.parent
+    }
+
+    /// The peer group, by the kernel's number, from which mounts spread to it: its master's, as in a
+    /// systemd service's sandbox, which is its host's slave; else its own. A mount that was cut off has
+    /// neither (`mount_namespaces(7)`).
+    #[must_use]
+    pub fn group(&self) -> Option<u64> {
+        self.master().or_else(|| self.tag("shared:"))
+    }
+
+    fn master(&self) -> Option<u64> {
+        self.tag("master:")
+    }
+
+    fn tag(&self, name: &str) -> Option<u64> {
+        let mut values = self
+            .tags
+            .split(' ')
+            .filter_map(|tag| tag.strip_prefix(name));
+        values.next()?.parse().ok()
     }
 
     /// Whether it shows all of its filesystem: no part of a volume that is bound elsewhere.
@@ -89,34 +118,16 @@ pub fn volumes_of_others(mountinfo: &str) -> Vec<PathBuf> {
         .collect()
 }
 
-/// Where mounts spread to a process's mount table from the one that it was copied from.
-#[derive(Default)]
-pub struct Following(HashMap<PathBuf, bool>);
-
-impl Following {
-    /// As the mount table is now; nowhere where it cannot be read.
-    #[must_use]
-    pub fn now() -> Self {
-        let table = std::fs::read(OWN).unwrap_or_default();
-        Self::of(&String::from_utf8_lossy(&table))
-    }
-
-    /// By the text of a mount table.
-    #[must_use]
-    pub fn of(mountinfo: &str) -> Self {
-        let mounts = mountinfo.lines().filter_map(Mount::parse);
-        // Of several on one another the last is on top.
-        Self(mounts.map(|it| (it.point(), it.follows())).collect())
-    }
-
-    /// Would a mount at this directory show itself here?
-    #[must_use]
-    pub fn reaches(&self, directory: &str) -> bool {
-        let mut ancestors = Path::new(directory).ancestors();
-        ancestors
-            .find_map(|point| self.0.get(point))
-            .is_some_and(|follows| *follows)
-    }
+/// Do mounts at this directory spread to a mount table from the one that it was copied from?
+#[must_use]
+pub fn follows(mountinfo: &str, directory: &str) -> bool {
+    let masters = mountinfo.lines().filter_map(Mount::parse);
+    // Of several on one another the last is on top.
+    let masters: HashMap<_, _> = masters.map(|it| (it.point(), it.master())).collect();
+    let mut ancestors = Path::new(directory).ancestors();
+    ancestors
+        .find_map(|point| masters.get(point))
+        .is_some_and(Option::is_some)
 }
 
 /// The kernel writes blank, tab, newline and backslash as a backslash and three octal digits.
@@ -175,13 +186,15 @@ mod tests {
                      22 20 0:6 / /var/lib/kubelet rw shared:9 - tmpfs tmpfs rw\n\
                      23 20 0:7 / /var/lib/kubelet rw shared:9 master:3 - ext4 /dev/vdb rw\n\
                      24 20 0:8 / /var/lib/kubelet2\\040of\\040mine rw master:4 - ext4 /dev/vdc rw\n";
-        let following = Following::of(table);
-        assert!(following.reaches("/var/lib/kubelet/pods/1/volumes/d/v"));
-        assert!(following.reaches("/k/pods/1/volumes/d/v"));
-        assert!(following.reaches("/var/lib/kubelet2 of mine/pods/1/volumes/d/v"));
-        assert!(!following.reaches("/var/lib/kubelet2/pods/1/volumes/d/v"));
-        assert!(!Following::of("").reaches("/k"));
+        assert!(follows(table, "/var/lib/kubelet/pods/1/volumes/d/v"));
+        assert!(follows(table, "/k/pods/1/volumes/d/v"));
+        assert!(follows(
+            table,
+            "/var/lib/kubelet2 of mine/pods/1/volumes/d/v"
+        ));
+        assert!(!follows(table, "/var/lib/kubelet2/pods/1/volumes/d/v"));
+        assert!(!follows("", "/k"));
         let root = "20 1 8:1 / / rw shared:7 - ext4 /dev/vda rw\n";
-        assert!(!Following::of(root).reaches("/k"));
+        assert!(!follows(root, "/k"));
     }
 }

@@ -184,7 +184,9 @@ impl OpenBao {
     pub fn audit_log(&self) -> Vec<Value> {
         let path = self.directory.path().join("audit.log");
         let log = fs::read_to_string(path).expect("the audit log");
-        let entries = log.lines().map(serde_json::from_str);
+        // The last line may be on its way.
+        let whole = log.rfind('\n').map_or("", |end| &log[..end]);
+        let entries = whole.lines().map(serde_json::from_str);
         entries
             .collect::<Result<_, _>>()
             .expect("the audit log's entries")

@@ -4,7 +4,7 @@ use super::environment::UNIT;
 use super::report::{Group, Report};
 use super::socket::Agent;
 use crate::kubelet::{self, Kubelet};
-use crate::mount_table::{self, Following};
+use crate::mount_table;
 use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
@@ -111,7 +111,7 @@ fn propagation(group: &mut Group<'_>, agent: u32) {
                 "the agent does not see the kubelet's directory {shown}, and only unmount calls end volumes: below /home or /root set ProtectHome=read-only, below /tmp or /var/tmp PrivateTmp=no, in a drop-in of {}",
                 UNIT.0
             ));
-        } else if Following::of(&table).reaches(&root.to_string_lossy()) {
+        } else if mount_table::follows(&table, &root.to_string_lossy()) {
             group.ok(format!(
                 "the agent's mount namespace follows the node's at {shown}"
             ));

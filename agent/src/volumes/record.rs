@@ -55,8 +55,12 @@ pub struct Record {
     /// The volume was seen in the mount table in the boot of its origin: then its absence means
     /// something.
     pub seen: bool,
-    /// The mount namespace that the shim attaches in. Once the table has shown one of a namespace's
-    /// volumes, the absence of the others means something, too.
+    /// The peer group of mounts from which it spread to the agent that saw it: another agent would see
+    /// it, too, where mounts spread from the same.
+    #[serde(default)]
+    pub seen_from: Option<u64>,
+    /// The mount namespace that the shim attaches in. Once the table has shown that mounts come from
+    /// there, the absence of others means something, too.
     #[serde(default)]
     pub mount_namespace: Option<u64>,
     /// Until when the shim may attach the volume: milliseconds on `CLOCK_BOOTTIME`.
@@ -188,6 +192,17 @@ impl<'de> Deserialize<'de> for Accessor {
 }
 
 impl Record {
+    /// The mount table shows it, spread from this peer group.
+    pub fn show(&mut self, group: Option<u64>) {
+        (self.seen, self.seen_from) = (true, group);
+    }
+
+    /// Was it shown so before?
+    #[must_use]
+    pub fn was_shown(&self, group: Option<u64>) -> bool {
+        self.seen && self.seen_from == group
+    }
+
     /// The volume has ended: from here on only what is owed counts. A token without an accessor
     /// owes nothing, it expires by itself; neither does one that is to be left to expire.
     pub fn end(&mut self, now: Moment, by_absence: bool, revoke: bool) {
@@ -243,7 +258,7 @@ impl Record {
         if let Some(ended) = &mut self.ended {
             carry_past(&mut ended.at);
         }
-        self.seen = false;
+        (self.seen, self.seen_from) = (false, None);
         self.attach_by = 0;
         self.origin.boot_id.clone_from(&here.boot_id);
     }
@@ -372,6 +387,7 @@ pub(super) mod tests {
             unmanaged: None,
             lost: false,
             seen: true,
+            seen_from: Some(1),
             mount_namespace: Some(1),
             attach_by: 3_700_000,
             ended: None,

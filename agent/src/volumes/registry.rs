@@ -2,20 +2,19 @@
 
 use super::agenda::Agenda;
 use super::journal::Journal;
-use super::mounts;
+use super::mounts::{self, Table};
 use super::plan::{self, Progress, Task};
 use super::record::{Origin, Record, State};
 use crate::clock::{self, Moment};
 use crate::config::Lifecycle;
 use crate::metrics::Metrics;
-use crate::mount_table::Following;
 use crate::options::VolumeRequest;
 use std::collections::{HashMap, HashSet};
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::Notify;
-use vaulttmpfs_api::VolumeId;
+use vaulttmpfs_api::{MountDir, VolumeId};
 
 /// After the shim's last moment to attach, this long passes before its mount is looked for.
 const ATTACH_GRACE: Duration = Duration::from_secs(10);
@@ -71,10 +70,12 @@ pub(super) struct Registry {
     pub(super) hurried: Option<u64>,
     /// Volumes whose loss is not yet told.
     pub(super) lost: Vec<String>,
-    /// Mount namespaces of which the table has shown a volume to this process: its silence about
-    /// their other volumes means something. What an earlier process saw does not count: this one may
-    /// be in another namespace.
-    pub(super) sighted: HashSet<u64>,
+    /// From where mounts were seen to come: the peer group that a volume of each of these kubelets spread
+    /// from while this process looked on. What was there before does not count, as it may have been
+    /// copied with a table that is cut off since; nor does what an earlier process saw.
+    pub(super) arrivals: HashMap<Whence, Option<u64>>,
+    /// The mount table was read by this process: what is new in the next read has arrived.
+    pub(super) has_read: bool,
     /// Volumes that have ended and are forgotten: should one still be mounted, its shim is to know.
     pub(super) gone: HashSet<VolumeId>,
     /// Ids in the mount table that the agent does not know.
@@ -99,10 +100,14 @@ pub(super) struct Known {
     pub(super) hurry: bool,
     /// Missing from the mount table since.
     pub(super) absent_since: Option<u64>,
-    /// Taken up from the journal where this process's mount table follows the one that it was copied from,
-    /// as a sandbox's does.
-    pub(super) follows: bool,
+    /// This process has seen it in the mount table.
+    pub(super) shown: bool,
+    /// Its absence from the last read of the mount table means nothing.
+    pub(super) doubtful: bool,
 }
+
+/// Where a volume's mount is made: the mount namespace, and the kubelet's root directory.
+pub(super) type Whence = (u64, String);
 
 /// The answer to a shim that says it has attached a volume.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -143,9 +148,8 @@ impl Volumes {
             registry.held = volumes.journal.held();
             // The newest of a directory's volumes has it.
             records.sort_by_key(|record| record.created.boottime);
-            let following = Following::now();
             for record in records {
-                volumes.take_up(&mut registry, record, &following);
+                volumes.take_up(&mut registry, record);
             }
         }
         volumes
@@ -305,18 +309,26 @@ impl Volumes {
         }
     }
 
-    /// Does a volume's absence from the mount table mean that it is gone? Where the table has shown
-    /// this process others of its namespace; and where an earlier process saw it, and this one is in the
-    /// volume's own namespace or in one that mounts spread to.
-    pub(super) fn would_be_seen(&self, known: &Known, sighted: &HashSet<u64>) -> bool {
-        match known.record.mount_namespace {
-            Some(namespace) => {
-                let here = self.namespace == Some(namespace) || known.follows;
-                sighted.contains(&namespace) || known.record.seen && here
-            }
-            // Adopted, or an older shim's: where the kubelet is, others are.
-            None => known.record.seen && (!sighted.is_empty() || known.follows),
+    /// Does a volume's absence from this read of the mount table mean that it is gone? Where this process
+    /// saw it; where an earlier one did, and this one is in the volume's own namespace, or gets mounts of
+    /// that directory from where that one got them; and where this one saw another of the same kubelet
+    /// arrive, and mounts still come from there.
+    pub(super) fn would_be_seen(
+        &self,
+        known: &Known,
+        arrivals: &HashMap<Whence, Option<u64>>,
+        table: &Table,
+    ) -> bool {
+        if known.shown {
+            return true;
         }
+        let record = &known.record;
+        let own = self.namespace.is_some() && self.namespace == record.mount_namespace;
+        let here = table.group_at(&record.mount_dir);
+        let comes_from = |group: Option<u64>| own || here.is_some() && here == group;
+        let arrived = whence(record).and_then(|whence| arrivals.get(&whence));
+        record.seen && comes_from(record.seen_from)
+            || arrived.is_some_and(|group| comes_from(*group))
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, Registry> {
@@ -396,18 +408,14 @@ impl Volumes {
         written
     }
 
-    fn take_up(&self, registry: &mut Registry, mut record: Record, following: &Following) {
+    fn take_up(&self, registry: &mut Registry, mut record: Record) {
         let id = record.id;
         let same_boot = record.origin.same_boot(&self.here);
         if !same_boot {
             record.carry_over(&self.here, Moment::now());
         }
         let (state, mount_dir) = (record.state, record.mount_dir.clone());
-        let follows = following.reaches(&record.mount_dir);
         self.know(registry, record);
-        if let Some(known) = registry.known.get_mut(&id) {
-            known.follows = follows;
-        }
         if state == State::Ended {
             return;
         }
@@ -513,6 +521,12 @@ impl Registry {
     }
 }
 
+/// Where this volume's mount is made, where its shim said it.
+pub(super) fn whence(record: &Record) -> Option<Whence> {
+    let directory = MountDir::parse(&record.mount_dir).ok()?;
+    Some((record.mount_namespace?, directory.kubelet_root().to_owned()))
+}
+
 impl Known {
     fn new(record: Record) -> Self {
         let mut known = Self {
@@ -522,7 +536,8 @@ impl Known {
             progress: Progress::default(),
             hurry: false,
             absent_since: None,
-            follows: false,
+            shown: false,
+            doubtful: false,
         };
         known.settle_at = known.last_look();
         known

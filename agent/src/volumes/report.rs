@@ -105,7 +105,7 @@ impl Volumes {
                 "{unseen} volumes are mounted where this agent cannot see them: does its mount namespace get the kubelet's mounts? Only unmount calls end such volumes"
             ));
         }
-        let missing = self.missing(&registry);
+        let missing = Self::missing(&registry);
         if missing > 0 {
             concerns.push(format!(
                 "{missing} volumes that an earlier agent saw are nowhere in this one's mount table, and no other volume is: were they unmounted while no agent ran, or does its mount namespace not get the kubelet's mounts? They are kept until another volume is seen; `vaulttmpfs revocations release` gives them up"
@@ -134,14 +134,13 @@ impl Volumes {
     }
 
     /// Volumes that an earlier process saw, and whose absence means nothing to this one.
-    fn missing(&self, registry: &Registry) -> usize {
+    fn missing(registry: &Registry) -> usize {
         let attached = |known: &&Known| known.record.state == State::Attached && known.record.seen;
         registry
             .known
             .values()
             .filter(attached)
-            .filter(|known| known.absent_since.is_some())
-            .filter(|known| !self.would_be_seen(known, &registry.sighted))
+            .filter(|known| known.absent_since.is_some() && known.doubtful)
             .count()
     }
 

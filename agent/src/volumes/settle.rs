@@ -4,15 +4,14 @@
 //! A shim that was killed, or hung up without a word, may have attached its volume or not. The mount
 //! table tells, once the shim is surely gone.
 
-use super::mounts;
+use super::mounts::Table;
 use super::plan::Task;
 use super::record::{Record, State};
-use super::registry::{Registry, SECOND_READ, Volumes};
+use super::registry::{Registry, SECOND_READ, Volumes, whence};
 use crate::{clock, timer};
 use nix::errno::Errno;
 use nix::sys::signal::kill;
 use nix::unistd::Pid;
-use std::collections::HashSet;
 use std::convert::Infallible;
 use std::time::Duration;
 use vaulttmpfs_api::VolumeId;
@@ -42,8 +41,8 @@ impl Volumes {
             self.until_due().await;
             let doubtful = self.due();
             if !doubtful.is_empty() {
-                match mounts::mounted().await {
-                    Ok(mounted) => self.judge(&doubtful, &mounted),
+                match Table::read().await {
+                    Ok(table) => self.judge(&doubtful, &table),
                     Err(error) => self.put_off(&doubtful, &error),
                 }
             }
@@ -102,12 +101,12 @@ impl Volumes {
 
     /// Judges volumes that are mounted or will never be. Absence counts in two whole reads, and only
     /// where this process would see the volume; else it waits for the next sign.
-    fn judge(&self, doubtful: &[VolumeId], mounted: &HashSet<VolumeId>) {
+    fn judge(&self, doubtful: &[VolumeId], table: &Table) {
         let now = clock::boottime_ms();
         let mut registry = self.lock();
-        registry.look_around(mounted);
+        registry.look_around(table);
         self.stirred.notify_one();
-        let namespaces = registry.sighted.clone();
+        let arrivals = registry.arrivals.clone();
         for &id in doubtful {
             let Some(known) = registry.known.get_mut(&id) else {
                 continue;
@@ -115,18 +114,19 @@ impl Volumes {
             if known.record.state != State::Delivered {
                 continue;
             }
-            if mounted.contains(&id) {
-                (known.record.state, known.record.seen) = (State::Attached, true);
+            if let Some(sight) = table.sight(id) {
+                known.record.state = State::Attached;
+                known.record.show(sight.group);
                 // A failure is on the agenda.
                 let _ = self.write(&mut registry, id);
                 continue;
             }
             let missed_before = known.is_missing(now);
-            let sighted = self.would_be_seen(known, &namespaces);
-            if sighted && missed_before {
+            let counts = self.would_be_seen(known, &arrivals, table);
+            if counts && missed_before {
                 self.end(&mut registry, id, "it was never attached", false);
             } else {
-                known.settle_at = now + clock::millis(if sighted { SECOND_READ } else { NO_SIGN });
+                known.settle_at = now + clock::millis(if counts { SECOND_READ } else { NO_SIGN });
                 self.plan(&mut registry, id);
             }
         }
@@ -213,15 +213,24 @@ impl Registry {
         }
     }
 
-    /// What a whole read of the mount table says beyond single volumes.
-    pub(super) fn look_around(&mut self, mounted: &HashSet<VolumeId>) {
-        let seen = mounted.iter().filter_map(|id| self.known.get(id));
-        let namespaces = seen.filter_map(|known| known.record.mount_namespace);
-        self.sighted.extend(namespaces);
-        let strange = |id: &&VolumeId| {
-            !self.known.contains_key(id) && !self.asked(id) && !self.gone.contains(id)
-        };
-        self.strangers = mounted.iter().filter(strange).count();
+    /// What a whole read of the mount table shows.
+    pub(super) fn look_around(&mut self, table: &Table) {
+        let copied = !std::mem::replace(&mut self.has_read, true);
+        self.strangers = 0;
+        for id in table.volumes() {
+            let Some(known) = self.known.get_mut(&id) else {
+                let strange = !self.asked(&id) && !self.gone.contains(&id);
+                self.strangers += usize::from(strange);
+                continue;
+            };
+            let has_arrived = !known.shown && !copied;
+            known.shown = true;
+            if has_arrived
+                && let (Some(whence), Some(sight)) = (whence(&known.record), table.sight(id))
+            {
+                self.arrivals.insert(whence, sight.group);
+            }
+        }
     }
 }
 
@@ -242,6 +251,7 @@ fn is_gone(pid: i32) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::volumes::mounts::tests::table;
     use crate::volumes::record::tests::attached;
     use crate::volumes::watch::tests::{pass, volumes};
 
@@ -260,9 +270,11 @@ mod tests {
         ];
         let ids: Vec<_> = records.iter().map(|record| record.id).collect();
         let (_directory, volumes) = volumes(records);
-        volumes.lock().sighted.insert(7);
+        // Another volume has come from the first one's kubelet.
+        let first = whence(&volumes.lock().known[&ids[0]].record).unwrap();
+        volumes.lock().arrivals.insert(first, Some(1));
         let begun = clock::boottime_ms();
-        volumes.judge(&ids, &HashSet::new());
+        volumes.judge(&ids, &table(&[], 1));
         for &id in &ids {
             let registry = volumes.lock();
             assert_eq!(registry.state(id), Some(State::Delivered));
@@ -270,7 +282,7 @@ mod tests {
             assert!(again >= begun + clock::millis(SECOND_READ));
         }
         pass(&volumes, SECOND_READ);
-        volumes.judge(&ids, &HashSet::new());
+        volumes.judge(&ids, &table(&[], 1));
         let states = ids.iter().map(|id| volumes.lock().state(*id).unwrap());
         let expected = [State::Ended, State::Delivered, State::Delivered];
         assert_eq!(states.collect::<Vec<_>>(), expected);

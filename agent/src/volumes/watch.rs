@@ -1,16 +1,14 @@
 //! What the mount table says of the volumes: seen, vanished, shown again.
 //!
 //! Revoking a living pod's token is the worst that this software can do. So absence ends only a
-//! volume that this process would see, as it sees others of its mount namespace, and only after two
-//! whole reads; a mass of vanished mounts ends nothing; and what was ended by absence lives again
+//! volume that this process would see ([`Volumes::would_be_seen`]), and only after two whole reads; a mass of vanished mounts ends nothing; and what was ended by absence lives again
 //! when it shows itself before its revocation.
 
-use super::mounts::{self, Changes};
+use super::mounts::{Changes, Sight, Table};
 use super::plan::ABSENCE_GRACE;
 use super::record::State;
 use super::registry::{Registry, SECOND_READ, Volumes};
 use crate::clock;
-use std::collections::HashSet;
 use std::convert::Infallible;
 use std::time::Duration;
 use vaulttmpfs_api::VolumeId;
@@ -39,7 +37,7 @@ impl Volumes {
     async fn follow(&self) -> std::io::Result<()> {
         let changes = Changes::listen()?;
         loop {
-            let again = self.compare(&mounts::mounted().await?);
+            let again = self.compare(&Table::read().await?);
             if again {
                 tokio::time::sleep(SECOND_READ).await;
             } else {
@@ -51,25 +49,28 @@ impl Volumes {
 
     /// Compares the volumes with a whole read of the mount table. Returns whether a second read is
     /// wanted.
-    fn compare(&self, mounted: &HashSet<VolumeId>) -> bool {
+    fn compare(&self, table: &Table) -> bool {
         let now = clock::boottime_ms();
         let mut registry = self.lock();
-        registry.look_around(mounted);
+        registry.look_around(table);
         self.stirred.notify_one();
-        let sighted = registry.sighted.clone();
+        let arrivals = registry.arrivals.clone();
         let (mut shown, mut again, mut vanished) = (Vec::new(), false, Vec::new());
         for (&id, known) in &mut registry.known {
-            if mounted.contains(&id) {
-                known.absent_since = None;
+            if let Some(sight) = table.sight(id) {
+                (known.absent_since, known.doubtful) = (None, false);
                 let by_absence = known.record.ended.is_some_and(|ended| ended.by_absence);
                 match known.record.state {
-                    State::Ended if by_absence => shown.push(id),
-                    State::Delivered => shown.push(id),
-                    State::Attached if !known.record.seen => shown.push(id),
+                    State::Ended if by_absence => shown.push((id, sight)),
+                    State::Delivered => shown.push((id, sight)),
+                    State::Attached if !known.record.was_shown(sight.group) => {
+                        shown.push((id, sight));
+                    }
                     State::Attached | State::Ended => {}
                 }
             } else if known.record.state == State::Attached {
-                let counts = self.would_be_seen(known, &sighted);
+                let counts = self.would_be_seen(known, &arrivals, table);
+                known.doubtful = !counts;
                 // Without a meaning it is noted all the same where it was seen before: an admin may
                 // say what it means.
                 let missing = (counts || known.record.seen) && known.is_missing(now);
@@ -80,15 +81,15 @@ impl Volumes {
                 }
             }
         }
-        for id in shown {
-            self.shown(&mut registry, id);
+        for (id, sight) in shown {
+            self.shown(&mut registry, id, sight);
         }
         self.vanished(&mut registry, &vanished, now);
         again
     }
 
     /// A volume is in the mount table.
-    fn shown(&self, registry: &mut Registry, id: VolumeId) {
+    fn shown(&self, registry: &mut Registry, id: VolumeId, sight: Sight) {
         let ended = registry.state(id) == Some(State::Ended);
         if ended && !registry.reclaim(id) {
             return;
@@ -99,7 +100,7 @@ impl Volumes {
                 known.record.revive();
             }
             known.record.state = State::Attached;
-            known.record.seen = true;
+            known.record.show(sight.group);
         }
         // A failure is on the agenda.
         let _ = self.write(registry, id);
@@ -134,6 +135,7 @@ impl Volumes {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
+    use crate::volumes::mounts::tests::table;
     use crate::volumes::plan::tests::RULES;
     use crate::volumes::record::tests::attached;
     use crate::volumes::{Journal, Origin, Record};
@@ -145,8 +147,12 @@ pub(super) mod tests {
         let directory = tempfile::tempdir().unwrap();
         let here = Origin::default();
         let (journal, _) = Journal::open(directory.path(), &here).unwrap();
+        let kubelet = directory.path().display();
         let records = records.into_iter().map(|record| Record {
-            mount_dir: format!("/k/pods/{}/volumes/cloudwatt~vaulttmpfs/v", record.id),
+            mount_dir: format!(
+                "{kubelet}/pods/{}/volumes/cloudwatt~vaulttmpfs/v",
+                record.id
+            ),
             ..record
         });
         let volumes = Volumes::new(journal, records.collect(), here, &RULES, Arc::default());
@@ -158,7 +164,7 @@ pub(super) mod tests {
         let records: Vec<_> = (0..count).map(attached).collect();
         let ids: Vec<_> = records.iter().map(|record| record.id).collect();
         let (directory, volumes) = volumes(records);
-        volumes.compare(&ids.iter().copied().collect());
+        volumes.compare(&table(&ids, 1));
         (directory, volumes, ids)
     }
 
@@ -176,7 +182,7 @@ pub(super) mod tests {
 
     /// Two reads show these and no others.
     fn show(volumes: &Volumes, ids: &[VolumeId]) {
-        let mounted = ids.iter().copied().collect();
+        let mounted = table(ids, 1);
         volumes.compare(&mounted);
         pass(volumes, SECOND_READ);
         volumes.compare(&mounted);
@@ -185,7 +191,7 @@ pub(super) mod tests {
     #[test]
     fn absence_counts_in_two_reads_two_seconds_apart() {
         let (_directory, volumes, ids) = seen(1);
-        let (all, none) = (HashSet::from([ids[0]]), HashSet::new());
+        let (all, none) = (table(&ids, 1), table(&[], 1));
         assert!(!volumes.compare(&all));
         for _ in 0..2 {
             assert!(volumes.compare(&none), "another read is wanted");

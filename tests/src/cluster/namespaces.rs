@@ -38,7 +38,12 @@ pub fn in_own_namespaces<F: FnOnce()>(test: F) {
         furnish();
         return test();
     }
-    let cgroup = format!("vaulttmpfs-tests-{}", std::process::id());
+    // Tests may be threads of one process.
+    let cgroup = format!(
+        "vaulttmpfs-tests-{}-{}",
+        std::process::id(),
+        test_name::<F>().replace(':', "-")
+    );
     let mut command = Child::command(OsStr::new("unshare"), RunAs::Root);
     command
         .args([

@@ -163,6 +163,7 @@ impl Fleet {
             unmanaged: None,
             lost: false,
             seen: true,
+            seen_from: None,
             mount_namespace: None,
             attach_by: 0,
             ended: None,

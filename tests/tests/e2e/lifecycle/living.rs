@@ -268,6 +268,39 @@ fn a_new_agent_that_sees_nothing_any_more() {
     assert_all_live(&lab, &[&volumes[1]]);
 }
 
+/// Cut off from the kubelet's mounts, an agent has copies of those from before in its table. They say
+/// nothing of those that come after.
+#[test]
+fn a_new_agent_that_sees_only_copies() {
+    let mut lab = Lab::start();
+    let root = lab.node.path("");
+    let spread = |flags| mount(None::<&str>, &root, None::<&str>, flags, None::<&str>).unwrap();
+    spread(MsFlags::MS_SHARED);
+    let elsewhere = Elsewhere::sharing();
+    let kubelet = elsewhere.kubelet(&lab);
+    let mounted = |pod| {
+        let volume = lab.kubelet.volume(&Pod::new(pod), "vault");
+        kubelet.mount(&volume, &lab.options()).assert_success();
+        volume
+    };
+    let old = mounted("old-0");
+    wait_until_seen(&lab, &old);
+    lab.agent.kill();
+    spread(MsFlags::MS_PRIVATE);
+    lab.agent.start();
+    lab.agent.wait_until_ready();
+    let new = mounted("new-0");
+    eventually_within(SOON, "the agent to say that it cannot see", || {
+        concerns(&lab)
+            .contains("1 volumes are mounted where this agent cannot see them")
+            .then_some(())
+    });
+    give_time(A_WHILE);
+    assert!(elsewhere.has(&new));
+    assert_all_live(&lab, &[&old, &new]);
+    assert_none_ended(&lab, &[&old, &new]);
+}
+
 #[test]
 fn a_state_directory_that_was_cloned_to_another_machine() {
     let mut lab = Lab::builder().proxied().start();

@@ -150,9 +150,9 @@ fn a_minute_after_a_volume_has_vanished_and_not_when_it_comes_back() {
 }
 
 /// The agent died before it saw the volume in the mount table, and the kubelet unmounted it while
-/// nobody listened. The next agent sees others, so it would see this one, too.
+/// nobody listened. The next agent sees another come, so it would see this one, too.
 #[test]
-fn of_a_volume_that_was_attached_and_never_seen_where_others_are() {
+fn of_a_volume_that_was_attached_and_never_seen_where_others_come() {
     let mut lab = Lab::start();
     let other = mounted(&lab, "other-0", &lab.options());
     let volume = mounted(&lab, "web-0", &lab.options());
@@ -168,8 +168,12 @@ fn of_a_volume_that_was_attached_and_never_seen_where_others_are() {
     });
     lab.agent.start();
     lab.agent.wait_until_ready();
+    let new = mounted(&lab, "new-0", &lab.options());
+    wait_until_seen(&lab, &new);
     accessors.wait_until_revoked(&lab, AFTER_GRACE);
-    Accessors::of(&lab, &other).assert_alive(&lab);
+    for volume in [&other, &new] {
+        Accessors::of(&lab, volume).assert_alive(&lab);
+    }
 }
 
 #[test]
