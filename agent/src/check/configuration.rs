@@ -30,7 +30,14 @@ const OTHERS_PASS: u32 = 0o001;
 pub(super) fn check(report: &mut Report, settings: &Settings) -> Option<config::Settings> {
     let mut group = report.group(TITLE);
     for trouble in &settings.trouble {
-        group.failure(trouble);
+        if nix::unistd::geteuid().is_root() {
+            group.failure(trouble);
+        } else {
+            group.not_checked(format!("the settings: {trouble}; root is needed"));
+        }
+    }
+    if !settings.trouble.is_empty() {
+        return None;
     }
     let read = config::read(settings);
     match &read {

@@ -90,7 +90,7 @@ async fn look(report: &mut Report, wish: &Wish) {
         Some(_) => socket::roles_in_use(&socket).await,
         None => BTreeSet::new(),
     };
-    let mut why = "the settings are bad";
+    let mut why = "the settings are not good";
     if let Some(mut settings) = settings {
         settings.vault.timeout = settings.vault.timeout.min(ONE_CALL);
         let looked = at_vault(report, &settings, &environment, &in_use);

@@ -135,7 +135,10 @@ fn unseen_volumes(group: &mut Group<'_>, kubelets: &[Kubelet], agents: &str) {
     }
     let unseen: Vec<_> = all.keys().filter(|id| !seen.contains_key(id)).collect();
     if unseen.is_empty() {
-        group.ok(format!("the agent sees all {} mounted volumes", all.len()));
+        group.ok(format!(
+            "the agent sees every volume that is mounted ({})",
+            all.len()
+        ));
     } else {
         group.failure(format!(
             "the agent does not see {} of {} mounted volumes, and only unmount calls end them: was one of the mount namespaces cut off?",

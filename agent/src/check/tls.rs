@@ -205,9 +205,9 @@ fn unknown_issuer(vault: &VaultSettings, chain: &Chain) -> String {
     }
     let by = trusted_by(vault, chain);
     let why = if chain.trusted.iter().any(|ca| top.names_as_issuer(ca)) {
-        "by another key than that CA's of the same name: was it renewed?"
+        "by another key than that of the CA of this name there: was it renewed?"
     } else {
-        "which is none of them: add it there, or the certificates between to what Vault shows"
+        "which is not there: add it, or the certificates between to what Vault shows"
     };
     format!(
         "not trusted by {by}: the certificate {:?}, signed by {:?}, {why}",
@@ -219,12 +219,12 @@ fn trusted_by(vault: &VaultSettings, chain: &Chain) -> String {
     let count = chain.trusted.len();
     match &vault.ca {
         Some(CaSource::File(path)) => {
-            format!("the {count} CAs of VAULT_CACERT ({})", path.display())
+            format!("VAULT_CACERT ({}, CAs: {count})", path.display())
         }
         Some(CaSource::Directory(path)) => {
-            format!("the {count} CAs of VAULT_CAPATH ({})", path.display())
+            format!("VAULT_CAPATH ({}, CAs: {count})", path.display())
         }
-        None => format!("the system's {count} CAs (VAULT_CACERT names others)"),
+        None => format!("the system's CAs ({count}; VAULT_CACERT names others)"),
     }
 }
 

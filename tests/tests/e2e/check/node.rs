@@ -7,10 +7,26 @@ use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::process::Command;
 use vaulttmpfs_tests::{Said, in_own_namespaces};
 
 fn mode(path: &Path, mode: u32) {
     fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+}
+
+/// What the check says to a user who is not root.
+fn as_somebody(bed: &Bed, arguments: &[&str]) -> Said {
+    let mut check = bed.lab.node.command(&["check"]);
+    check.args(arguments).envs(&bed.settings);
+    let environment = check.get_envs();
+    let mut command = Command::new("setpriv");
+    command
+        .args(["--reuid=64322", "--regid=64322", "--clear-groups", "--"])
+        .arg(check.get_program())
+        .args(check.get_args())
+        .env_clear()
+        .envs(environment.filter_map(|(name, value)| Some((name, value?))));
+    Said::by(&mut command)
 }
 
 #[test]
@@ -34,21 +50,11 @@ fn a_node_on_which_all_is_well_has_nothing_to_be_mended() {
         assert!(text.output.contains("failures: 0, warnings: 0"), "{text:?}");
 
         // Whoever is not root hears what he may not know.
-        let mut command = std::process::Command::new("setpriv");
+        let said = as_somebody(&bed, &["--env-file", "/proc/1/environ"]);
+        let unreadable = "not checked: the settings: /proc/1/environ: Permission denied";
+        assert!(said.output.contains(unreadable), "{said:?}");
         mode(&bed.lab.node.path("etc/ca.crt"), 0o444);
-        let mut check = bed.lab.node.command(&["check"]);
-        check.envs(&bed.settings);
-        command
-            .args(["--reuid=64322", "--regid=64322", "--clear-groups", "--"])
-            .arg(check.get_program())
-            .args(check.get_args())
-            .env_clear()
-            .envs(
-                check
-                    .get_envs()
-                    .filter_map(|(name, value)| Some((name, value?))),
-            );
-        let said = Said::by(&mut command);
+        let said = as_somebody(&bed, &[]);
         for part in [
             "not checked: the agent: ",
             "not checked: the kubelet's settings: root is needed to see it",
@@ -87,7 +93,7 @@ fn bad_settings_are_found_and_those_that_only_the_kubelet_has() {
             ],
         );
         assert!(
-            not_checked(&findings).contains(&("network", "the settings are bad")),
+            not_checked(&findings).contains(&("network", "the settings are not good")),
             "{findings:?}"
         );
 

@@ -72,7 +72,7 @@ fn a_node_as_it_is_installed_is_looked_at() {
     for part in [
         "the settings of vaulttmpfs-agent.service and its files are good",
         "the agent's mount namespace follows the node's at /var/lib/kubelet",
-        "the agent sees all 1 mounted volumes",
+        "the agent sees every volume that is mounted (1)",
         "/usr/libexec/kubernetes/kubelet-plugins/volume/exec/cloudwatt~vaulttmpfs/vaulttmpfs is version",
         "a token was made after",
     ] {
