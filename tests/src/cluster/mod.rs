@@ -177,14 +177,20 @@ impl Cluster {
             self.tokens_of(pods).is_empty().then_some(())
         });
         for pod in pods {
-            self.wait(pod, "to be gone", || {
-                let object = self.api.get(&pod.path());
-                // The mirror of a static pod has a uid of its own, and a life.
-                object
-                    .is_none_or(|object| object["metadata"]["uid"] != *pod.uid)
-                    .then_some(())
-            });
+            self.wait_until_forgotten(pod);
         }
+    }
+
+    /// Waits until the API server has no such pod: the kubelet is through with it.
+    #[track_caller]
+    pub fn wait_until_forgotten(&self, pod: &RealPod) {
+        self.wait(pod, "to be gone", || {
+            let object = self.api.get(&pod.path());
+            // The mirror of a static pod has a uid of its own, and a life.
+            object
+                .is_none_or(|object| object["metadata"]["uid"] != *pod.uid)
+                .then_some(())
+        });
     }
 
     /// Waits until no mount and no directory of the pod's volumes is left.

@@ -1,6 +1,7 @@
 //! Vault or the agent is away while pods start: the kubelet comes again by itself.
 
 use serde_json::json;
+use std::collections::BTreeSet;
 use std::thread;
 use std::time::Duration;
 use vaulttmpfs_tests::{
@@ -68,6 +69,9 @@ fn agent_is_killed_while_pods_start(cluster: &mut Cluster) -> Vec<RealPod> {
     println!("seed {seed}");
     let mut numbers = Numbers::from_seed(seed);
     let names = (0..PODS).map(|number| format!("web-{number}"));
+    // Those from before have their tokens still.
+    let older = journaled(cluster);
+    let mut known = BTreeSet::new();
     let pods: Vec<RealPod> = names.map(|name| cluster.create(&manifest(&name))).collect();
     for kill in 0..KILLS {
         // Evenly over the pods' progress, so that there is always something in flight.
@@ -82,13 +86,49 @@ fn agent_is_killed_while_pods_start(cluster: &mut Cluster) -> Vec<RealPod> {
         } else {
             cluster.lab.agent.kill();
         }
+        known.extend(journaled(cluster));
         thread::sleep(Duration::from_millis(numbers.below(300)));
         cluster.lab.agent.start();
     }
     for pod in &pods {
         cluster.wait_until_running(pod);
     }
-    cluster.wait_for_volumes(&Vec::from_iter(&pods));
+    let live = cluster.wait_for_volumes(&Vec::from_iter(&pods));
     assert_eq!(cluster.lab.living(), before + PODS, "tokens left over");
+    // None of those that an agent knew of was left to its period.
+    let revoked = accessors_in(
+        cluster,
+        "request",
+        "/request/data/accessor",
+        "revoke-accessor",
+    );
+    let left: Vec<_> = known
+        .iter()
+        .filter(|it| !live.contains(*it) && !older.contains(*it))
+        .collect();
+    println!("{} tokens of killed agents' attempts", left.len());
+    assert!(left.iter().all(|accessor| revoked.contains(*accessor)));
     pods
+}
+
+/// The tokens made so far that are in the journal: whatever becomes of the agent, the next one knows.
+fn journaled(cluster: &Cluster) -> BTreeSet<String> {
+    let journal = cluster.lab.node.journal();
+    let wrapped = "/response/wrap_info/wrapped_accessor";
+    let mut made = accessors_in(cluster, "response", wrapped, "token/create/");
+    made.retain(|accessor| journal.contains(accessor));
+    made
+}
+
+/// What the audit log has at this place, in entries of this kind for paths with these words.
+fn accessors_in(cluster: &Cluster, kind: &str, pointer: &str, path: &str) -> BTreeSet<String> {
+    let mut log = cluster.lab.vault.audit_log();
+    log.retain(|entry| {
+        let of_path = entry["request"]["path"].as_str().unwrap_or_default();
+        entry["type"] == kind && of_path.contains(path)
+    });
+    let accessors = log
+        .iter()
+        .filter_map(|entry| entry.pointer(pointer)?.as_str());
+    accessors.map(str::to_owned).collect()
 }

@@ -6,7 +6,7 @@ use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
-use vaulttmpfs_tests::{Cluster, PodManifest, RealPod, Said, in_own_namespaces};
+use vaulttmpfs_tests::{Cluster, Lab, PodManifest, RealPod, Said, in_own_namespaces};
 
 fn manifest(name: &str) -> PodManifest {
     PodManifest::new(name)
@@ -17,7 +17,9 @@ fn manifest(name: &str) -> PodManifest {
 #[test]
 fn running_pods_outlive_what_happens_to_the_node() {
     in_own_namespaces(|| {
-        let mut cluster = Cluster::start();
+        // Longer than a kubelet needs to start on a busy machine.
+        let lab = Lab::builder().set("VAULT_CLIENT_TIMEOUT", "90s");
+        let mut cluster = Cluster::start_with(lab);
         let mut pods = Vec::from(kubelet_restarted(&mut cluster));
         pods.push(kubelet_killed_in_a_mount(&mut cluster));
         // A kubelet that starts would mount it again.
@@ -59,6 +61,7 @@ fn unmounted_by_hand(cluster: &Cluster) -> RealPod {
     let pod = cluster.run(&manifest("unmounted"));
     cluster.wait_for_volumes(&[&pod]);
     unmount(cluster, &pod);
+    assert!(cluster.is_running(&pod));
     pod
 }
 
@@ -133,6 +136,7 @@ fn package_removed(cluster: &mut Cluster) {
 
     cluster.delete(&pod);
     cluster.wait_until_unmounted(&pod);
+    cluster.wait_until_forgotten(&pod);
     let (_, finish) = said.errors.split_once("finish with: ").expect("a command");
     let finished = Said::by(Command::new("sh").args(["-ec", finish]));
     assert_eq!(finished.status, 0, "{finished:?}");
