@@ -278,18 +278,21 @@ fn a_new_agent_that_sees_only_copies() {
     spread(MsFlags::MS_SHARED);
     let elsewhere = Elsewhere::sharing();
     let kubelet = elsewhere.kubelet(&lab);
-    let mounted = |lab: &Lab, pod| {
+    let mount_elsewhere = |lab: &Lab, pod| {
         let volume = lab.kubelet.volume(&Pod::new(pod), "vault");
         kubelet.mount(&volume, &lab.options()).assert_success();
         volume
     };
-    let old = mounted(&lab, "old-0");
+    let old = mount_elsewhere(&lab, "old-0");
     wait_until_seen(&lab, &old);
     lab.agent.kill();
     spread(MsFlags::MS_PRIVATE);
     lab.agent.start();
     lab.agent.wait_until_ready();
-    let new = mounted(&lab, "new-0");
+    let new = mount_elsewhere(&lab, "new-0");
+    // Something changes in the agent's mount table, so that it is read anew.
+    let other = mounted(&lab, "other-0", &lab.options());
+    wait_until_seen(&lab, &other);
     eventually_within(SOON, "the agent to say that it cannot see", || {
         concerns(&lab)
             .contains("1 volumes are mounted where this agent cannot see them")
