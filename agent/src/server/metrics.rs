@@ -106,11 +106,11 @@ fn of_volumes(readings: &Readings, counts: Counts) {
 
 fn of_generator(readings: &Readings, life: Life) {
     if let Some(ttl) = life.ttl {
-        let help = "What the generator token has left to live. Missing where it never ends.";
+        let help = "What the generator token has left to live, as Vault told it last. Missing where it never ends, and before the first session.";
         readings.gauge("vaulttmpfs_generator_token_ttl_seconds", help, number(ttl));
     }
     if let Some(period) = life.period {
-        let help = "Period of the generator token. Missing where it is not periodic.";
+        let help = "Period of the generator token. Missing where it is not periodic, and before the first session.";
         let name = "vaulttmpfs_generator_token_period_seconds";
         readings.gauge(name, help, number(period));
     }

@@ -162,7 +162,27 @@ impl Tls {
     /// One round: the certificate where it is time, and the CAs.
     async fn renew(&self, renew_at: &mut u64, backends: &[String]) -> Result<(), String> {
         if *renew_at <= clock::boottime_ms() {
-            *renew_at = self.renew_certificate().await?;
+            *renew_at = match &self.settings.identity {
+                Identity::Files { .. } => u64::MAX,
+                Identity::Pki {
+                    backend,
+                    role,
+                    names,
+                } => {
+                    let certificate = Certificate {
+                        backend,
+                        role,
+                        names,
+                    };
+                    let renewed = self.renew_certificate(&certificate).await;
+                    self.metrics.certificate_renewed(match renewed {
+                        Ok(_) => Outcome::Done,
+                        Err(_) => Outcome::Later,
+                    });
+                    renewed?
+                }
+            };
+            self.configure(&mut self.parts())?;
         }
         let mut cas = Vec::new();
         for backend in backends {
@@ -171,39 +191,27 @@ impl Tls {
                 format!("the CA of Vault's PKI {backend}, for clients of the metrics, cannot be read: {error}")
             })?);
         }
-        let mut parts = self.parts();
-        if parts.vault_cas != cas {
-            parts.vault_cas = cas;
-            self.configure(&mut parts)?;
-        }
-        Ok(())
+        self.take_cas(&mut self.parts(), cas)
     }
 
-    /// Answers when to do so again, in milliseconds on `CLOCK_BOOTTIME`.
-    async fn renew_certificate(&self) -> Result<u64, String> {
-        let Identity::Pki {
-            backend,
-            role,
-            names,
-        } = &self.settings.identity
-        else {
-            return Ok(u64::MAX);
-        };
-        let certificate = Certificate {
-            backend,
-            role,
-            names,
-        };
+    /// Lets in clients of these CAs of Vault's from now on. As long as that cannot be, it is tried again.
+    fn take_cas(&self, parts: &mut Parts, cas: Vec<CertificateDer<'static>>) -> Result<(), String> {
+        if parts.vault_cas == cas && parts.vault_trouble.is_none() {
+            return Ok(());
+        }
+        parts.vault_cas = cas;
+        self.configure(parts)
+    }
+
+    /// Gets a certificate from Vault, for configurations from now on. Answers when to do so again, in
+    /// milliseconds on `CLOCK_BOOTTIME`.
+    async fn renew_certificate(&self, certificate: &Certificate<'_>) -> Result<u64, String> {
         let begun = clock::boottime_ms();
-        let issued = self.turn().await?.issue(&certificate).await;
-        let issued = issued.map_err(|error| {
-            self.metrics.certificate_renewed(Outcome::Later);
-            not_issued(&certificate, &error)
-        })?;
+        let issued = self.turn().await?.issue(certificate).await;
+        let issued = issued.map_err(|error| not_issued(certificate, &error))?;
         let ends = issued.ends;
         let life = Duration::from_secs(ends.saturating_sub(clock::wall_ms() / 1000));
         if life.is_zero() {
-            self.metrics.certificate_renewed(Outcome::Later);
             return Err(format!(
                 "the metrics' certificate, which Vault at {} has just issued, has ended by this machine's clock: do the clocks agree?",
                 self.session.address()
@@ -214,8 +222,6 @@ impl Tls {
         let mut parts = self.parts();
         parts.identity = Some(identity);
         parts.ends = Some(ends);
-        self.configure(&mut parts)?;
-        self.metrics.certificate_renewed(Outcome::Done);
         Ok(begun + clock::millis(next_renewal(life, random())))
     }
 
@@ -410,6 +416,54 @@ fn random() -> u8 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use rustls::sign::{Signer, SigningKey};
+    use rustls::{SignatureAlgorithm, SignatureScheme};
+    use std::collections::HashMap;
+    use std::ffi::OsString;
+
+    #[derive(Debug)]
+    struct NoKey;
+
+    impl SigningKey for NoKey {
+        fn choose_scheme(&self, _: &[SignatureScheme]) -> Option<Box<dyn Signer>> {
+            None
+        }
+
+        fn algorithm(&self) -> SignatureAlgorithm {
+            SignatureAlgorithm::ECDSA
+        }
+    }
+
+    #[test]
+    fn a_ca_that_is_none_is_told_until_it_is_mended() {
+        let settings = crate::config::read(&HashMap::<&str, OsString>::new()).unwrap();
+        let metrics = Arc::new(Metrics::default());
+        let session = Session::new(&settings, Arc::clone(&metrics));
+        let settings = ServerTls {
+            identity: Identity::Pki {
+                backend: "nodes".into(),
+                role: "node".into(),
+                names: vec!["node-1".into()],
+            },
+            clients: Some(ClientCas {
+                file: None,
+                backends: vec!["clients".into()],
+            }),
+        };
+        let tls = Tls::new(&settings, session, metrics, Arc::default());
+        tls.parts().identity = Some(Arc::new(CertifiedKey::new(Vec::new(), Arc::new(NoKey))));
+        let round = |cas| {
+            let mut parts = tls.parts();
+            let taken = tls.take_cas(&mut parts, cas);
+            tls.conclude(&mut parts, |parts| &mut parts.vault_trouble, taken);
+        };
+        for _ in 0..2 {
+            round(vec![CertificateDer::from_slice(b"no certificate")]);
+            assert_eq!(tls.concerns().len(), 1, "{:?}", tls.concerns());
+        }
+        round(Vec::new());
+        assert!(tls.concerns().is_empty(), "{:?}", tls.concerns());
+    }
 
     #[test]
     fn a_certificate_is_renewed_at_about_two_thirds_of_its_life() {

@@ -401,6 +401,9 @@ impl Session {
 
     fn publish(&self, standing: Standing, failed: u64) {
         self.state.send_modify(|state| {
+            if let Standing::Ready(live) = &state.standing {
+                state.lease = Some(lock(&live.lease).clone());
+            }
             state.standing = standing;
             state.failed += failed;
         });

@@ -17,6 +17,8 @@ pub struct Lease {
     pub expires: Option<u64>,
     /// When it is renewed next; nothing where it cannot be.
     pub due: Option<u64>,
+    /// Its period in seconds, where it has one.
+    pub period: Option<u64>,
     /// Why the last renewal failed.
     pub trouble: Option<String>,
     failures: u32,
@@ -33,6 +35,7 @@ impl Lease {
         let mut lease = Self {
             expires: None,
             due: None,
+            period: Some(generator.period).filter(|period| *period > 0),
             trouble: None,
             failures: 0,
             random,

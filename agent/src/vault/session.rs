@@ -113,6 +113,8 @@ pub(super) struct State {
     pub(super) standing: Standing,
     /// Failed tries to make the session, since the start.
     pub(super) failed: u64,
+    /// The generator token's when the last session broke.
+    pub(super) lease: Option<Lease>,
 }
 
 /// A session that works.
@@ -157,6 +159,7 @@ impl Session {
             state: watch::Sender::new(State {
                 standing: Standing::Starting,
                 failed: 0,
+                lease: None,
             }),
             sight: Mutex::default(),
             looked: watch::Sender::new(0),
@@ -207,12 +210,14 @@ impl Session {
         self.vault.address.as_str()
     }
 
-    /// The generator token's life, as long as calls can be made.
+    /// The generator token's life as Vault told it last: it goes on ending while Vault is away. Nothing
+    /// before the first session.
     #[must_use]
     pub fn life(&self) -> Option<Life> {
-        match self.standing() {
+        let state = self.state.borrow();
+        match &state.standing {
             Standing::Ready(live) => Some(live.life()),
-            _ => None,
+            Standing::Degraded(_) | Standing::Starting => state.lease.as_ref().map(Life::of),
         }
     }
 
@@ -518,12 +523,17 @@ impl Live {
     /// How long the generator token lives.
     #[must_use]
     pub fn life(&self) -> Life {
+        Life::of(&lock(&self.lease))
+    }
+}
+
+impl Life {
+    fn of(lease: &Lease) -> Self {
         let now = clock::boottime_ms();
         let seconds = |at: u64| at.saturating_sub(now) / 1000;
-        let lease = lock(&self.lease);
-        Life {
+        Self {
             ttl: lease.expires.map(seconds),
-            period: Some(self.generator.period).filter(|period| *period > 0),
+            period: lease.period,
             next_renewal: lease.due.map(seconds),
         }
     }

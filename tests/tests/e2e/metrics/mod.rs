@@ -253,6 +253,31 @@ fn without_a_session_there_is_still_a_scrape() {
 }
 
 #[test]
+fn the_generator_tokens_end_comes_nearer_while_vault_is_sealed() {
+    let mut lab = Lab::start();
+    let ttl = || scrape(&lab)["vaulttmpfs_generator_token_ttl_seconds"];
+    let period = scrape(&lab)["vaulttmpfs_generator_token_period_seconds"];
+    let before = ttl();
+    lab.vault.seal();
+    // The keeper hears of it from a mount that fails.
+    let volume = lab.kubelet.volume(&Pod::new("pod"), "vault");
+    let _ = lab.kubelet.mount(&volume, &lab.options());
+    eventually("the agent to be degraded", || {
+        (scrape(&lab)["vaulttmpfs_ready"] == 0.0).then_some(())
+    });
+    eventually("the token's end to come nearer", || {
+        (ttl() < before).then_some(())
+    });
+    let samples = scrape(&lab);
+    assert_sample(&samples, "vaulttmpfs_ready", 0.0);
+    assert_sample(
+        &samples,
+        "vaulttmpfs_generator_token_period_seconds",
+        period,
+    );
+}
+
+#[test]
 fn bad_settings_do_not_silence_it() {
     let mut lab = Lab::builder().supervised().without_agent().start();
     let nonsense = ("VAULT_ADDR".to_owned(), "nonsense".to_owned());
