@@ -254,7 +254,7 @@ fn without_a_session_there_is_still_a_scrape() {
 
 #[test]
 fn the_generator_tokens_end_comes_nearer_while_vault_is_sealed() {
-    let mut lab = Lab::start();
+    let lab = Lab::start();
     let ttl = || scrape(&lab)["vaulttmpfs_generator_token_ttl_seconds"];
     let period = scrape(&lab)["vaulttmpfs_generator_token_period_seconds"];
     let before = ttl();
