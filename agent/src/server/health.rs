@@ -42,3 +42,66 @@ fn unavailable(failure: &Failure) -> Answer {
     *answer.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
     answer
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config;
+    use crate::mount::Mounter;
+    use crate::server::Duty;
+    use crate::vault::Session;
+    use crate::volumes::{Journal, Origin, Volumes};
+    use std::collections::HashMap;
+    use std::ffi::OsString;
+    use std::path::Path;
+    use std::sync::Arc;
+
+    /// An agent with the journal of this directory, which no Vault has answered yet.
+    fn agent(state_dir: &Path, spoil: fn(Journal) -> Journal) -> Agent {
+        let nothing: HashMap<&str, OsString> = HashMap::new();
+        let settings = config::read(&nothing).unwrap();
+        let delivered = settings.delivered.files().unwrap();
+        let (metrics, here) = (Arc::default(), Origin::default());
+        let session = Session::new(&settings, Arc::clone(&metrics));
+        let (journal, records) = Journal::open(state_dir, &here).unwrap();
+        let volumes = Arc::new(Volumes::new(
+            spoil(journal),
+            records,
+            here,
+            &settings.lifecycle,
+            Arc::clone(&metrics),
+        ));
+        let mounter = Arc::new(Mounter::new(
+            settings,
+            delivered,
+            Arc::clone(&session),
+            Arc::clone(&volumes),
+            Arc::clone(&metrics),
+        ));
+        let duty = Duty::Working {
+            mounter,
+            volumes,
+            session,
+            tcp: None,
+        };
+        Agent::new(duty, metrics, false)
+    }
+
+    #[test]
+    fn it_does_not_live_without_the_thread_that_writes_the_journal() {
+        let directory = tempfile::tempdir().unwrap();
+        let well = agent(directory.path(), |journal| journal);
+        assert_eq!(alive(&well).status(), StatusCode::OK);
+        drop(well);
+        let dead = agent(directory.path(), Journal::without_thread);
+        assert_eq!(alive(&dead).status(), StatusCode::SERVICE_UNAVAILABLE);
+    }
+
+    #[test]
+    fn bad_settings_are_no_reason_to_start_anew() {
+        let failure = Failure::new(Reason::BadSettings, "VAULT_ADDR");
+        let agent = Agent::new(Duty::Misconfigured(failure), Arc::default(), true);
+        assert_eq!(alive(&agent).status(), StatusCode::OK);
+        assert_eq!(ready(&agent).status(), StatusCode::SERVICE_UNAVAILABLE);
+    }
+}

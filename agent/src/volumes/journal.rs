@@ -387,6 +387,16 @@ impl std::fmt::Display for JournalError {
 impl std::error::Error for JournalError {}
 
 #[cfg(test)]
+impl Journal {
+    /// Without the thread that brings changes to the disk, as after a panic of it.
+    pub(crate) fn without_thread(mut self) -> Self {
+        self.disk.changed = None;
+        self.disk.thread = None;
+        self
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
     use std::os::unix::fs::PermissionsExt;

@@ -4,6 +4,7 @@ mod encrypted;
 mod failing;
 mod keeping;
 mod ldap;
+mod settings;
 mod userpass;
 mod vault_side;
 mod wrapped;

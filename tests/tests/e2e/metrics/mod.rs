@@ -6,7 +6,8 @@ mod tcp;
 use serde_json::json;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
-use vaulttmpfs_tests::{Lab, Pod, eventually, promtool, source_tree};
+use std::process::Command;
+use vaulttmpfs_tests::{Lab, Pod, Said, eventually, promtool, source_tree};
 
 /// A scrape of the socket.
 fn scrape(lab: &Lab) -> BTreeMap<String, f64> {
@@ -166,6 +167,89 @@ fn a_mount_its_failure_and_its_end_are_counted() {
         let samples = scrape(&lab);
         (samples[r#"vaulttmpfs_volumes{state="ended"}"#] == 0.0).then_some(())
     });
+}
+
+/// The alert for versions that differ goes by it.
+#[test]
+fn a_driver_of_another_version_is_counted_as_such() {
+    let lab = Lab::start();
+    let _ = lab.mounted(&lab.options());
+    let mut other = Command::new("curl");
+    other
+        .args([
+            "--silent",
+            "--user-agent",
+            "vaulttmpfs-shim/99.0.1",
+            "--data",
+            "{}",
+        ])
+        .arg("--unix-socket")
+        .arg(lab.agent.socket())
+        .arg("http://agent/v1/volumes");
+    let said = Said::by(&mut other);
+    assert!(said.output.contains("bad-request"), "{said:?}");
+    let samples = scrape(&lab);
+    for version in [env!("CARGO_PKG_VERSION"), "99.0.1"] {
+        let name = format!(r#"vaulttmpfs_driver_requests_total{{version="{version}"}}"#);
+        assert_sample(&samples, &name, 1.0);
+    }
+}
+
+/// What the alerts on volumes go by.
+#[test]
+fn lost_owed_held_and_late_are_told_apart() {
+    let lab = Lab::builder()
+        .applications(&json!({ "period": "12s" }))
+        .start();
+    let mount = |pod: &str| {
+        let volume = lab.kubelet.volume(&Pod::new(pod), "vault");
+        lab.kubelet.mount(&volume, &lab.options()).assert_success();
+        volume
+    };
+    let (lost, ended, _kept) = (mount("lost-0"), mount("ended-0"), mount("kept-0"));
+    let record = lab.node.record_of(&lost.directory).unwrap();
+    let accessor = json!({ "accessor": record["accessor"] });
+    let root = lab.vault.root();
+    root.write("auth/token/revoke-accessor", &accessor);
+    assert_eq!(lab.command(&["revocations", "hold"]).status, 0);
+    lab.kubelet.unmount(&ended).assert_success();
+    let are = |expected: &[(&str, f64)]| {
+        let samples = scrape(&lab);
+        let right = expected
+            .iter()
+            .all(|(name, value)| samples.get(*name) == Some(value));
+        right.then_some(samples)
+    };
+    let samples = eventually("the loss to be known", || {
+        are(&[
+            (r#"vaulttmpfs_volumes{state="kept"}"#, 1.0),
+            (r#"vaulttmpfs_volumes{state="lost"}"#, 1.0),
+            (r#"vaulttmpfs_volumes{state="ended"}"#, 1.0),
+            ("vaulttmpfs_revocations_owed", 1.0),
+            ("vaulttmpfs_revocations_held", 1.0),
+            ("vaulttmpfs_degraded", 1.0),
+        ])
+    });
+    // The loss was found when a renewal was due: seconds later.
+    for age in [
+        "vaulttmpfs_volume_oldest_age_seconds",
+        "vaulttmpfs_revocation_oldest_owed_seconds",
+    ] {
+        assert!(samples[age] >= 1.0, "{age} in {samples:#?}");
+    }
+    assert_eq!(lab.command(&["revocations", "release"]).status, 0);
+    eventually("the debt to be paid", || {
+        are(&[
+            ("vaulttmpfs_revocations_owed", 0.0),
+            ("vaulttmpfs_revocations_held", 0.0),
+            ("vaulttmpfs_revocation_oldest_owed_seconds", 0.0),
+        ])
+    });
+    lab.vault.freeze();
+    eventually("a renewal to be late", || {
+        are(&[("vaulttmpfs_renewals_overdue", 1.0)])
+    });
+    lab.vault.thaw();
 }
 
 /// The labels that have values of somebody else's are few.

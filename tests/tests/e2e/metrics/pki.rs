@@ -39,6 +39,9 @@ impl Pki {
             let name = format!("VAULTTMPFS_METRICS_{name}");
             lab.agent.settings.insert(name, value.to_owned());
         }
+        // No key may be in the log, however much is said there.
+        let all = ("VAULTTMPFS_LOG_LEVEL".to_owned(), "debug".to_owned());
+        lab.agent.settings.extend([all]);
         lab.agent.start();
         lab.agent.wait_until_ready();
         Self { lab, address, ca }
