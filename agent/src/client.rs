@@ -10,6 +10,7 @@ use std::error::Error;
 use std::io::{self, ErrorKind};
 use std::path::Path;
 use std::time::Duration;
+use tokio::net::UnixStream;
 use tokio::runtime::{Builder, Runtime};
 use vaulttmpfs_api::Refusal;
 
@@ -60,6 +61,18 @@ pub async fn look(path: &str) -> Result<Vec<u8>, Unseen> {
     } else {
         Err(Unseen::Refused(refusal(status, &body)))
     }
+}
+
+/// Does anyone take connections at this socket? systemd's socket starts the agent for it. The answer
+/// comes at once: a full socket is not waited for.
+///
+/// # Errors
+/// The system has no room for the question.
+pub fn is_served(socket: &Path) -> Result<bool, String> {
+    use ErrorKind::{ConnectionRefused, NotFound};
+    let connected = runtime()?.block_on(UnixStream::connect(socket));
+    // A socket that is full or not for this user has an agent behind it.
+    Ok(!connected.is_err_and(|error| matches!(error.kind(), NotFound | ConnectionRefused)))
 }
 
 /// What drives a call.
@@ -160,4 +173,41 @@ fn io_error<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a io::Error> {
         cause = error.source();
     }
     None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use nix::sys::socket::{AddressFamily, Backlog, SockFlag, SockType, UnixAddr};
+    use nix::sys::socket::{bind, listen, socket};
+    use std::os::fd::AsRawFd;
+    use std::sync::mpsc;
+    use std::{fs, thread};
+
+    #[test]
+    fn a_full_socket_is_served_and_not_waited_for() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("socket");
+        assert_eq!(is_served(&path), Ok(false));
+        fs::write(&path, "").unwrap();
+        assert_eq!(is_served(&path), Ok(false));
+        fs::remove_file(&path).unwrap();
+
+        let kind = (AddressFamily::Unix, SockType::Stream);
+        let listener = socket(kind.0, kind.1, SockFlag::SOCK_CLOEXEC, None).unwrap();
+        bind(listener.as_raw_fd(), &UnixAddr::new(&path).unwrap()).unwrap();
+        assert_eq!(is_served(&path), Ok(false));
+        listen(&listener, Backlog::new(1).unwrap()).unwrap();
+        let (said, answers) = mpsc::channel();
+        // Nobody accepts: what comes after the first few would wait for ever, if it waited.
+        thread::spawn(move || {
+            for _ in 0..8 {
+                said.send(is_served(&path)).unwrap();
+            }
+        });
+        for _ in 0..8 {
+            let answer = answers.recv_timeout(PATIENCE_TO_LOOK);
+            assert_eq!(answer, Ok(Ok(true)));
+        }
+    }
 }

@@ -8,8 +8,6 @@ use crate::vault::{Direct, VaultError, read_token_file};
 use hyper::Method;
 use secrecy::SecretString;
 use serde::Deserialize;
-use std::io;
-use std::os::unix::net::UnixStream;
 use std::time::Duration;
 use tokio::runtime::Builder;
 
@@ -22,10 +20,11 @@ struct Renewed {
 /// Runs the command.
 #[must_use]
 pub fn run() -> Exit {
-    let outcome = if agent_is_there() {
-        by_the_agent()
-    } else {
-        directly()
+    let socket = config::locations(&ProcessEnvironment).socket;
+    let outcome = match client::is_served(&socket) {
+        Ok(true) => by_the_agent(),
+        Ok(false) => directly(),
+        Err(problem) => Err((Exit::Failed, problem)),
     };
     match outcome {
         Ok(Some(ttl)) => {
@@ -48,15 +47,6 @@ pub fn run() -> Exit {
 
 /// What the token has to live, nothing for ever; or why it was not renewed.
 type Outcome = Result<Option<Duration>, (Exit, String)>;
-
-/// Does anyone take connections at the agent's socket? systemd's socket starts the agent for it.
-fn agent_is_there() -> bool {
-    use io::ErrorKind::{ConnectionRefused, NotFound};
-    let socket = config::locations(&ProcessEnvironment).socket;
-    // A socket that is full or not for this user has an agent behind it.
-    !UnixStream::connect(socket)
-        .is_err_and(|error| matches!(error.kind(), NotFound | ConnectionRefused))
-}
 
 fn by_the_agent() -> Outcome {
     let answer = client::succeed(&Method::POST, "/v1/renew-token", b"")

@@ -3,8 +3,8 @@
 
 use super::place::FILE;
 use super::program::{Found, Program};
-use super::{Place, Problem, root_own};
-use crate::atomic_file;
+use super::{Place, Problem};
+use crate::{atomic_file, root_own};
 use std::fs::{self, DirBuilder};
 use std::io::ErrorKind;
 use std::os::unix::fs::DirBuilderExt;

@@ -1,7 +1,7 @@
 //! The list of places: root's file, one directory a line.
 
-use super::{Problem, root_own};
-use crate::{atomic_file, plain_file};
+use super::Problem;
+use crate::{atomic_file, plain_file, root_own};
 use std::fs::{self, DirBuilder};
 use std::io::ErrorKind;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};

@@ -2,7 +2,8 @@
 
 use super::place::{answers, found_in};
 use super::program::{Found, MODE};
-use super::{Problem, RELATIVE, root_own};
+use super::{Problem, RELATIVE};
+use crate::root_own;
 use std::path::Path;
 
 /// What a place has.

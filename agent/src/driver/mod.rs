@@ -10,7 +10,6 @@ mod list;
 mod look;
 mod place;
 mod program;
-mod root_own;
 mod use_of_it;
 
 pub use kept::Kept;

@@ -1,8 +1,9 @@
 //! One place: a kubelet's volume plugin directory.
 
 use super::program::{Found, MODE, Program};
-use super::{Kept, Problem, root_own, use_of_it};
+use super::{Kept, Problem, use_of_it};
 use crate::atomic_file::{sync_directory, write_new};
+use crate::root_own;
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 use std::fs::{self, DirBuilder, File, Permissions};

@@ -55,7 +55,7 @@ fn of_vault() {
         "agent            ready (version ",
         well.as_str(),
         "calls took",
-        "generator token  ends in 23h59m, is renewed in ",
+        "generator token  ends in 23h5",
         ", period 1d",
         "policies: applications_token_creator, default",
         "volumes          0 live",

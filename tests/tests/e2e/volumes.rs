@@ -22,8 +22,9 @@ fn mount(lab: &Lab, pod: &Pod, name: &str, options: &[(&str, &str)]) {
 /// A lab with four volumes: of one pod the token is lost, and one is ended with its revocation owed.
 fn lab() -> Lab {
     let lab = Lab::builder()
-        .applications(&json!({ "period": "12s" }))
         .role(Role::new("plain", &json!({})))
+        // The agent learns of a loss when it renews.
+        .role(Role::new("brief", &json!({ "period": "12s" })))
         .start();
     mount(
         &lab,
@@ -37,7 +38,12 @@ fn lab() -> Lab {
     };
     let plain = [("vault/role", "plain"), ("vault/unwrap", "true")];
     mount(&lab, &bank, "vault", &plain);
-    mount(&lab, &Pod::new("lost-0"), "vault", &[]);
+    mount(
+        &lab,
+        &Pod::new("lost-0"),
+        "vault",
+        &[("vault/role", "brief")],
+    );
     let lost = lab.agent.volumes();
     let lost = lost
         .iter()

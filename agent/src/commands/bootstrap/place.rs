@@ -5,12 +5,13 @@ use crate::atomic_file;
 use crate::config::variables::GENERATOR_TOKEN_CREDENTIAL;
 use crate::exit::Exit;
 use crate::line::one_line;
+use crate::root_own;
 use crate::vault::read_token_file;
-use nix::unistd::{AccessFlags, access};
+use nix::unistd::{AccessFlags, access, geteuid};
 use secrecy::{ExposeSecret, SecretString};
-use std::fs::{self, DirBuilder};
+use std::fs::DirBuilder;
 use std::io::{self, ErrorKind};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
@@ -74,9 +75,7 @@ impl Place {
 
     fn directory(&self) -> io::Result<()> {
         let path = self.path();
-        if path.is_dir() {
-            return Err(ErrorKind::IsADirectory.into());
-        }
+        atomic_file::forerunner(path)?;
         let directory = path.parent().unwrap_or(path);
         let mode = match self {
             Self::File(_) => 0o755,
@@ -86,11 +85,9 @@ impl Place {
             .recursive(true)
             .mode(mode)
             .create(directory)?;
-        let is_shared = fs::metadata(directory)?.mode() & 0o1002 == 0o002;
-        if is_shared {
-            let why = format!("everyone may write in {}", directory.display());
-            return Err(io::Error::new(ErrorKind::PermissionDenied, why));
-        }
+        // Whoever else may write there could have the agent take another token.
+        root_own::directory_for(directory, geteuid())
+            .map_err(|why| io::Error::new(ErrorKind::PermissionDenied, why))?;
         access(directory, AccessFlags::W_OK | AccessFlags::X_OK)?;
         Ok(())
     }
@@ -188,7 +185,8 @@ async fn systemd_creds(arguments: &[&str], input: &[u8]) -> Result<Zeroizing<Vec
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::unix::fs::PermissionsExt;
+    use std::fs;
+    use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
     #[tokio::test]
     async fn a_token_is_put_whole_and_for_its_owner_alone() {
@@ -212,11 +210,21 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = |name: &str| directory.path().join(name);
         fs::write(path("file"), "").unwrap();
-        fs::create_dir(path("shared")).unwrap();
-        fs::set_permissions(path("shared"), fs::Permissions::from_mode(0o777)).unwrap();
-        for bad in ["file/token", "shared", "shared/token"] {
+        for (name, mode) in [("shared", 0o777), ("sticky", 0o1777), ("group", 0o775)] {
+            fs::create_dir(path(name)).unwrap();
+            fs::set_permissions(path(name), fs::Permissions::from_mode(mode)).unwrap();
+        }
+        for bad in [
+            "file/token",
+            "shared",
+            "shared/token",
+            "sticky/token",
+            "group/token",
+        ] {
             let problem = Place::File(path(bad)).prepare().await.unwrap_err();
             assert!(problem.message.contains(bad), "{problem:?}");
         }
+        let device = Place::File("/dev/null".into()).prepare().await.unwrap_err();
+        assert!(device.message.contains("no regular file"), "{device:?}");
     }
 }

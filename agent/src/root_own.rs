@@ -1,7 +1,9 @@
 //! Directories that nobody but root can change, up to the root of the file system.
 
+use nix::unistd::Uid;
 use std::collections::VecDeque;
 use std::ffi::OsString;
+use std::fmt;
 use std::fs::{self, Metadata};
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -17,7 +19,7 @@ const STICKY: u32 = 0o1000;
 
 /// Why a directory is not root's own.
 #[derive(Debug)]
-pub(super) enum Error {
+pub enum Error {
     /// There is none.
     Missing(PathBuf),
     /// Someone else could put something else there; what to do.
@@ -26,10 +28,33 @@ pub(super) enum Error {
     Io(PathBuf, io::Error),
 }
 
+impl fmt::Display for Error {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Missing(path) => write!(out, "{} does not exist", path.display()),
+            Self::Unsafe(why) => out.write_str(why),
+            Self::Io(path, error) => write!(out, "{}: {error}", path.display()),
+        }
+    }
+}
+
+impl std::error::Error for Error {}
+
 /// The directory's path without symbolic links, once it is sure that only root could change where the
 /// path leads: then it stays so, and may be used as a path. Links are root's own, too; a directory above
 /// may be like `/tmp`, where only its owner renames what is in it.
-pub(super) fn directory(path: &Path) -> Result<PathBuf, Error> {
+///
+/// # Errors
+/// It is not there, or not root's own.
+pub fn directory(path: &Path) -> Result<PathBuf, Error> {
+    directory_for(path, Uid::from_raw(0))
+}
+
+/// The same where this user, too, may be the owner: for what a user other than root puts at home.
+///
+/// # Errors
+/// As [`directory`].
+pub fn directory_for(path: &Path, user: Uid) -> Result<PathBuf, Error> {
     let mut todo: VecDeque<OsString> = parts(path);
     let mut sure = PathBuf::from("/");
     let mut links = 0;
@@ -44,7 +69,7 @@ pub(super) fn directory(path: &Path) -> Result<PathBuf, Error> {
             Err(error) if error.kind() == ErrorKind::NotFound => return Err(Error::Missing(next)),
             Err(error) => return Err(Error::Io(next, error)),
         };
-        check(&next, &metadata, todo.is_empty())?;
+        check(&next, &metadata, user, todo.is_empty())?;
         if metadata.is_symlink() {
             links += 1;
             if links > MAX_LINKS {
@@ -77,12 +102,12 @@ fn parts(path: &Path) -> VecDeque<OsString> {
         .collect()
 }
 
-fn check(path: &Path, metadata: &Metadata, last: bool) -> Result<(), Error> {
+fn check(path: &Path, metadata: &Metadata, user: Uid, last: bool) -> Result<(), Error> {
     let shown = path.display();
-    if metadata.uid() != 0 {
-        let user = metadata.uid();
+    let owner = metadata.uid();
+    if owner != 0 && owner != user.as_raw() {
         return Err(Error::Unsafe(format!(
-            "{shown} belongs to user {user}, who could put another program there: chown root {shown}"
+            "{shown} belongs to user {owner}, who could put another file there: chown root {shown}"
         )));
     }
     if metadata.is_symlink() {
@@ -95,7 +120,7 @@ fn check(path: &Path, metadata: &Metadata, last: bool) -> Result<(), Error> {
     let held = mode & STICKY != 0 && !last;
     if mode & OTHERS_WRITE != 0 && !held {
         return Err(Error::Unsafe(format!(
-            "others than root may write to {shown}, and put another program there: chmod go-w {shown}"
+            "others than its owner may write to {shown}, and put another file there: chmod go-w {shown}"
         )));
     }
     Ok(())
@@ -153,6 +178,8 @@ mod tests {
         assert!(directory_of(&path("far")).unwrap_err().contains("user 1"));
         chown(path("a"), Some(2), None).unwrap();
         assert!(directory_of(&path("a/b")).unwrap_err().contains("user 2"));
+        directory_for(&path("a/b"), Uid::from_raw(2)).unwrap();
+        assert!(directory_for(&path("a/b"), Uid::from_raw(3)).is_err());
     }
 
     fn directory_of(path: &Path) -> Result<PathBuf, String> {
