@@ -252,7 +252,11 @@ fn a_driver_that_is_missing_old_foreign_or_cannot_run_is_found() {
         mode(&plugins, 0o777);
         bed.finds(&[(
             FAILURE,
-            &["others than root may write to", "plugins", "chmod go-w"],
+            &[
+                "others than its owner may write to",
+                "plugins",
+                "chmod go-w",
+            ],
         )]);
         mode(&plugins, 0o755);
 
