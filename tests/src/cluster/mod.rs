@@ -30,8 +30,8 @@ use std::time::Duration;
 use vaulttmpfs_api::{DRIVER_DIRECTORY, SOURCE_PREFIX};
 
 /// How long a pod may take to come or go, on a busy machine and with the kubelet's pauses between two
-/// tries.
-const PATIENCE: Duration = Duration::from_secs(100);
+/// tries, which double up to two minutes.
+const PATIENCE: Duration = Duration::from_secs(200);
 
 /// A running whole. When a test is over it looks for secrets where none may be.
 pub struct Cluster {
