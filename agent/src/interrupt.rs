@@ -1,4 +1,4 @@
-//! Ctrl-C and its like, for a command that must leave nothing half done.
+//! Ctrl-C and its like, for whoever must leave nothing half done.
 
 use std::io;
 use tokio::signal::unix::{SignalKind, signal};

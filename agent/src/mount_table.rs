@@ -121,13 +121,30 @@ pub fn volumes_of_others(mountinfo: &str) -> Vec<PathBuf> {
 /// Do mounts at this directory spread to a mount table from the one that it was copied from?
 #[must_use]
 pub fn follows(mountinfo: &str, directory: &str) -> bool {
-    let masters = mountinfo.lines().filter_map(Mount::parse);
-    // Of several on one another the last is on top.
-    let masters: HashMap<_, _> = masters.map(|it| (it.point(), it.master())).collect();
-    let mut ancestors = Path::new(directory).ancestors();
-    ancestors
-        .find_map(|point| masters.get(point))
+    let mounts = mountinfo.lines().filter_map(Mount::parse);
+    let masters: Points<_> = mounts.map(|it| (it.point(), it.master())).collect();
+    masters
+        .over(Path::new(directory))
         .is_some_and(Option::is_some)
+}
+
+/// What is known of each mount, by its point.
+pub struct Points<T>(HashMap<PathBuf, T>);
+
+impl<T> Points<T> {
+    /// Of the mount that a directory is on, by its path without links.
+    #[must_use]
+    pub fn over(&self, directory: &Path) -> Option<&T> {
+        let mut ancestors = directory.ancestors();
+        ancestors.find_map(|point| self.0.get(point))
+    }
+}
+
+impl<T> FromIterator<(PathBuf, T)> for Points<T> {
+    /// In the order of the table: of several on one another the last is on top.
+    fn from_iter<I: IntoIterator<Item = (PathBuf, T)>>(mounts: I) -> Self {
+        Self(mounts.into_iter().collect())
+    }
 }
 
 /// The kernel writes blank, tab, newline and backslash as a backslash and three octal digits.

@@ -11,6 +11,7 @@ use std::io::ErrorKind;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::Path;
 use std::time::Duration;
+use vaulttmpfs_api::{STATUS_PATH, VOLUMES_PATH};
 
 pub(super) const TITLE: &str = "agent";
 
@@ -134,7 +135,7 @@ fn rights(group: &mut Group<'_>, socket: &Path, metadata: &Metadata) {
 }
 
 async fn ask(group: &mut Group<'_>, socket: &Path) -> Option<Agent> {
-    let asked = client::exchange(socket, &Method::GET, "/v1/status", b"");
+    let asked = client::exchange(socket, &Method::GET, STATUS_PATH, b"");
     let body = match tokio::time::timeout(PATIENCE, asked).await {
         Err(_) => {
             group.failure(format!(
@@ -171,7 +172,7 @@ async fn ask(group: &mut Group<'_>, socket: &Path) -> Option<Agent> {
 
 /// The roles of the volumes that the agent has; none where it does not say.
 pub(super) async fn roles_in_use(socket: &Path) -> BTreeSet<String> {
-    let asked = client::exchange(socket, &Method::GET, "/v1/volumes", b"");
+    let asked = client::exchange(socket, &Method::GET, VOLUMES_PATH, b"");
     let Ok(Ok((200, body))) = tokio::time::timeout(PATIENCE, asked).await else {
         return BTreeSet::new();
     };

@@ -3,6 +3,7 @@
 use crate::config::{self, Locations, ProcessEnvironment};
 use crate::exit::Exit;
 use crate::failure::{Failure, Reason};
+use crate::interrupt::Interrupt;
 use crate::metrics::Metrics;
 use crate::mount::Mounter;
 use crate::server::{self, Agent, Duty, OwnSocket, TcpAddress};
@@ -11,11 +12,9 @@ use crate::vault::Session;
 use crate::volumes::{Journal, JournalError, Origin, Volumes};
 use std::cell::Cell;
 use std::convert::Infallible;
-use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::UnixListener;
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::MissedTickBehavior;
 
 /// Changes of what is said to systemd are at least this far apart.
@@ -57,7 +56,7 @@ pub fn run() -> Exit {
 }
 
 async fn serve(locations: &Locations, agent: &Arc<Agent>) -> Exit {
-    let Ok([mut terminate, mut interrupt, mut hangup]) = signals() else {
+    let Ok(interrupt) = Interrupt::listen() else {
         tracing::error!("signals cannot be received");
         return Exit::Failed;
     };
@@ -71,9 +70,7 @@ async fn serve(locations: &Locations, agent: &Arc<Agent>) -> Exit {
     let stopping = Cell::new(false);
     let shutdown = async {
         let why = tokio::select! {
-            _ = terminate.recv() => "",
-            _ = interrupt.recv() => "",
-            _ = hangup.recv() => "",
+            () = interrupt.comes() => "",
             () = agent.restart.notified() => " to start anew",
         };
         stopping.set(true);
@@ -243,13 +240,4 @@ fn assemble(locations: &Locations, metrics: &Arc<Metrics>) -> Result<Duty, Refus
         session,
         tcp,
     })
-}
-
-fn signals() -> io::Result<[Signal; 3]> {
-    Ok([
-        signal(SignalKind::terminate())?,
-        signal(SignalKind::interrupt())?,
-        // Of a terminal that closes.
-        signal(SignalKind::hangup())?,
-    ])
 }

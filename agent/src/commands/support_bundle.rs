@@ -10,7 +10,7 @@ use crate::{atomic_file, clock, logging};
 use std::fs;
 use std::path::{self, PathBuf};
 use std::time::Duration;
-use vaulttmpfs_api::VOLUMES_PATH;
+use vaulttmpfs_api::{STATUS_PATH, VOLUMES_PATH};
 
 /// Only root reads it: names of pods, policies and hosts are in it.
 const MODE: u32 = 0o600;
@@ -77,7 +77,7 @@ fn write(output: Option<PathBuf>) -> Result<(PathBuf, Vec<Part>), String> {
 /// All parts, side by side: what one waits for delays no other.
 async fn collect() -> Vec<Part> {
     let (status, volumes, settings, metrics, checked, units, properties, log) = tokio::join!(
-        look("/v1/status"),
+        look(STATUS_PATH),
         look(VOLUMES_PATH),
         look("/v1/settings"),
         look("/metrics"),

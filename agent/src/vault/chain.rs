@@ -3,14 +3,13 @@
 //! certificate; nothing is sent after it.
 
 use super::error::chain;
-use super::tls;
+use super::tls::{self, Judge};
 use crate::certificate::Certificate;
 use crate::config::VaultSettings;
+use rustls::CertificateError;
 use rustls::client::WebPkiServerVerifier;
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::CryptoProvider;
+use rustls::client::danger::ServerCertVerifier;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{CertificateError, DigitallySignedStruct, SignatureScheme};
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
@@ -38,7 +37,7 @@ impl Chain {
         let name = settings.server_name.as_deref().unwrap_or(host).to_owned();
         let name = ServerName::try_from(name).map_err(|_| "VAULT_ADDR has no host's name")?;
         let recorder = Arc::new(Recorder::new(settings)?);
-        let configuration = tls::judged_by(settings, recorder.clone())?;
+        let configuration = tls::judged_by(settings, Arc::clone(&recorder))?;
         let connector = TlsConnector::from(Arc::new(configuration));
         let handshake = connector.connect(name, connection).await;
         let seen = recorder
@@ -72,7 +71,6 @@ struct Seen {
 struct Recorder {
     /// Nothing where no CA is trusted.
     judge: Option<Arc<WebPkiServerVerifier>>,
-    provider: Arc<CryptoProvider>,
     lenient: bool,
     seen: Mutex<Seen>,
 }
@@ -81,25 +79,24 @@ impl Recorder {
     fn new(settings: &VaultSettings) -> Result<Self, String> {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let roots = Arc::new(tls::trusted(settings)?);
-        let judge = WebPkiServerVerifier::builder_with_provider(roots, Arc::clone(&provider));
+        let judge = WebPkiServerVerifier::builder_with_provider(roots, provider);
         Ok(Self {
             judge: judge.build().ok(),
-            provider,
             lenient: settings.skip_verify,
             seen: Mutex::default(),
         })
     }
 }
 
-impl ServerCertVerifier for Recorder {
-    fn verify_server_cert(
+impl Judge for Arc<Recorder> {
+    fn judge(
         &self,
         certificate: &CertificateDer<'_>,
         others: &[CertificateDer<'_>],
         name: &ServerName<'_>,
         ocsp: &[u8],
         now: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
+    ) -> Result<(), rustls::Error> {
         let judgement = match &self.judge {
             Some(judge) => judge.verify_server_cert(certificate, others, name, ocsp, now),
             None => Err(CertificateError::UnknownIssuer.into()),
@@ -110,33 +107,8 @@ impl ServerCertVerifier for Recorder {
             distrust: judgement.as_ref().err().cloned(),
         };
         match judgement {
-            Err(_) if self.lenient => Ok(ServerCertVerified::assertion()),
-            judgement => judgement,
+            Err(error) if !self.lenient => Err(error),
+            _ => Ok(()),
         }
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = &self.provider.signature_verification_algorithms;
-        rustls::crypto::verify_tls12_signature(message, certificate, signature, algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = &self.provider.signature_verification_algorithms;
-        rustls::crypto::verify_tls13_signature(message, certificate, signature, algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        let algorithms = self.provider.signature_verification_algorithms;
-        algorithms.supported_schemes()
     }
 }

@@ -2,16 +2,14 @@
 
 use super::calls::data;
 use super::error::VaultError;
+use super::plain::Plain;
 use super::session::Turn;
 use super::transport::{Headers, Transport};
-use rustify::endpoint::Endpoint;
-use rustify::enums::{RequestMethod, RequestType, ResponseType};
-use rustify::errors::ClientError;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
-use serde_json::json;
+use serde_json::{Value, json};
 use std::net::IpAddr;
 use zeroize::Zeroizing;
 
@@ -71,17 +69,19 @@ impl Transport {
             certificate: String,
         }
         const WHAT: &str = "not a PKI's CA";
-        let request = Request {
-            path: format!("{backend}/cert/ca"),
-            body: None,
-        };
+        let request = Plain::get(format!("{backend}/cert/ca"));
         let ca: Ca = data(&self.call(request, headers).await?, WHAT)?;
         certificate(&ca.certificate).ok_or(VaultError::NotUnderstood(WHAT))
     }
 }
 
 impl Certificate<'_> {
-    fn request(&self) -> Request {
+    fn request(&self) -> Plain {
+        let path = format!("{}/issue/{}", self.backend, self.role);
+        Plain::post(path, self.body().to_string())
+    }
+
+    fn body(&self) -> Value {
         let address = |name: &String| name.trim_matches(['[', ']']).parse::<IpAddr>();
         let addresses: Vec<_> = self.names.iter().flat_map(address).collect();
         let hosts: Vec<_> = self
@@ -91,16 +91,12 @@ impl Certificate<'_> {
             .map(String::as_str)
             .collect();
         let addresses: Vec<_> = addresses.iter().map(ToString::to_string).collect();
-        let body = json!({
+        json!({
             "common_name": hosts.first(),
             "alt_names": hosts.join(","),
             "ip_sans": addresses.join(","),
             "private_key_format": "pkcs8",
-        });
-        Request {
-            path: format!("{}/issue/{}", self.backend, self.role),
-            body: Some(body.to_string().into_bytes()),
-        }
+        })
     }
 }
 
@@ -139,36 +135,10 @@ fn certificate(pem: &str) -> Option<CertificateDer<'static>> {
     CertificateDer::from_pem_slice(pem.as_bytes()).ok()
 }
 
-/// A call of a secrets engine: with a body it writes, without one it reads.
-struct Request {
-    path: String,
-    body: Option<Vec<u8>>,
-}
-
-impl Endpoint for Request {
-    type Response = serde_json::Value;
-    const REQUEST_BODY_TYPE: RequestType = RequestType::JSON;
-    const RESPONSE_BODY_TYPE: ResponseType = ResponseType::JSON;
-
-    fn path(&self) -> String {
-        self.path.clone()
-    }
-
-    fn method(&self) -> RequestMethod {
-        match self.body {
-            Some(_) => RequestMethod::POST,
-            None => RequestMethod::GET,
-        }
-    }
-
-    fn body(&self) -> Result<Option<Vec<u8>>, ClientError> {
-        Ok(self.body.clone())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use rustify::endpoint::Endpoint;
 
     #[test]
     fn names_and_addresses_go_where_vault_wants_them() {
@@ -178,9 +148,8 @@ mod tests {
             role: "metrics",
             names: &names,
         };
-        let request = certificate.request();
-        assert_eq!(request.path, "team/pki/issue/metrics");
-        let body: serde_json::Value = serde_json::from_slice(&request.body.unwrap()).unwrap();
+        assert_eq!(certificate.request().path(), "team/pki/issue/metrics");
+        let body = certificate.body();
         assert_eq!(body["common_name"], "node-1");
         assert_eq!(body["alt_names"], "node-1,node-1.example.com");
         assert_eq!(body["ip_sans"], "10.0.0.1,::1");

@@ -10,6 +10,7 @@ use rustls::{
     ClientConfig, ConfigBuilder, DigitallySignedStruct, RootCertStore, SignatureScheme,
     WantsVerifier,
 };
+use std::fmt::Debug;
 use std::path::Path;
 use std::sync::Arc;
 use zeroize::Zeroizing;
@@ -22,14 +23,11 @@ const SESSIONS: usize = 8;
 /// # Errors
 /// One line that names the file or setting and what is wrong with it.
 pub(super) fn configuration(settings: &VaultSettings) -> Result<ClientConfig, String> {
-    let (builder, provider) = builder()?;
-    let builder = if settings.skip_verify {
-        let anyone = Arc::new(Anyone(provider));
-        builder.dangerous().with_custom_certificate_verifier(anyone)
-    } else {
-        builder.with_root_certificates(trusted(settings)?)
-    };
-    complete(builder, settings)
+    if settings.skip_verify {
+        return judged_by(settings, Anyone);
+    }
+    let (builder, _) = builder()?;
+    complete(builder.with_root_certificates(trusted(settings)?), settings)
 }
 
 /// The same, with another judge of the server's certificate.
@@ -38,13 +36,12 @@ pub(super) fn configuration(settings: &VaultSettings) -> Result<ClientConfig, St
 /// As for [`configuration`].
 pub(super) fn judged_by(
     settings: &VaultSettings,
-    judge: Arc<dyn ServerCertVerifier>,
+    judge: impl Judge + 'static,
 ) -> Result<ClientConfig, String> {
-    let (builder, _) = builder()?;
-    complete(
-        builder.dangerous().with_custom_certificate_verifier(judge),
-        settings,
-    )
+    let (builder, provider) = builder()?;
+    let verifier = Arc::new(Verifier { provider, judge });
+    let builder = builder.dangerous();
+    complete(builder.with_custom_certificate_verifier(verifier), settings)
 }
 
 type Builder<Wants> = ConfigBuilder<ClientConfig, Wants>;
@@ -122,19 +119,53 @@ fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, String> {
         .map_err(|error| format!("{} cannot be read: {error}", path.display()))
 }
 
-/// Trusts any certificate (`VAULT_SKIP_VERIFY`), as long as who shows it has its key.
-#[derive(Debug)]
-struct Anyone(Arc<CryptoProvider>);
+/// Whether a server's certificate is trusted.
+pub(super) trait Judge: Debug + Send + Sync {
+    /// Judges the server's own certificate and the others that it shows, for this name and moment.
+    fn judge(
+        &self,
+        certificate: &CertificateDer<'_>,
+        others: &[CertificateDer<'_>],
+        name: &ServerName<'_>,
+        ocsp: &[u8],
+        now: UnixTime,
+    ) -> Result<(), rustls::Error>;
+}
 
-impl ServerCertVerifier for Anyone {
-    fn verify_server_cert(
+/// Trusts any certificate (`VAULT_SKIP_VERIFY`).
+#[derive(Debug)]
+struct Anyone;
+
+impl Judge for Anyone {
+    fn judge(
         &self,
         _: &CertificateDer<'_>,
         _: &[CertificateDer<'_>],
         _: &ServerName<'_>,
         _: &[u8],
         _: UnixTime,
+    ) -> Result<(), rustls::Error> {
+        Ok(())
+    }
+}
+
+/// Has a judge look at the certificate; whoever shows it must have its key in any case.
+#[derive(Debug)]
+struct Verifier<J> {
+    provider: Arc<CryptoProvider>,
+    judge: J,
+}
+
+impl<J: Judge> ServerCertVerifier for Verifier<J> {
+    fn verify_server_cert(
+        &self,
+        certificate: &CertificateDer<'_>,
+        others: &[CertificateDer<'_>],
+        name: &ServerName<'_>,
+        ocsp: &[u8],
+        now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
+        self.judge.judge(certificate, others, name, ocsp, now)?;
         Ok(ServerCertVerified::assertion())
     }
 
@@ -144,7 +175,7 @@ impl ServerCertVerifier for Anyone {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = &self.0.signature_verification_algorithms;
+        let algorithms = &self.provider.signature_verification_algorithms;
         rustls::crypto::verify_tls12_signature(message, certificate, signature, algorithms)
     }
 
@@ -154,11 +185,12 @@ impl ServerCertVerifier for Anyone {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = &self.0.signature_verification_algorithms;
+        let algorithms = &self.provider.signature_verification_algorithms;
         rustls::crypto::verify_tls13_signature(message, certificate, signature, algorithms)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
+        let algorithms = self.provider.signature_verification_algorithms;
+        algorithms.supported_schemes()
     }
 }

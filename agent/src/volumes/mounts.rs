@@ -1,13 +1,12 @@
 //! Which volumes are mounted, as the kernel's mount table shows it to this process.
 
 use crate::descriptor;
-use crate::mount_table::{self, Mount};
+use crate::mount_table::{self, Mount, Points};
 use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
-use std::path::PathBuf;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use vaulttmpfs_api::{MountDir, VolumeId};
@@ -20,13 +19,12 @@ pub(super) struct Sight {
 }
 
 /// A whole read of the mount table.
-#[derive(Default)]
 pub(super) struct Table {
     /// The volumes in it, by their source and never by a path, since a kubelet's root behind a symbolic
     /// link shows other paths here; each with the peer group that it spread from.
     volumes: HashMap<VolumeId, Option<u64>>,
     /// The peer group from which mounts spread to each other mount.
-    groups: HashMap<PathBuf, Option<u64>>,
+    groups: Points<Option<u64>>,
 }
 
 impl Table {
@@ -41,22 +39,21 @@ impl Table {
     }
 
     pub(super) fn of(mountinfo: &str) -> Self {
-        let (mut table, mut volumes, mut by_id) = (Self::default(), Vec::new(), HashMap::new());
+        let (mut volumes, mut by_id, mut groups) = (Vec::new(), HashMap::new(), Vec::new());
         for mount in mountinfo.lines().filter_map(Mount::parse) {
             if let Some(id) = mount.volume() {
                 volumes.push((id, mount.parent()));
             } else {
                 by_id.insert(mount.id(), mount.group());
-                // Of several on one another the last is on top.
-                table.groups.insert(mount.point(), mount.group());
+                groups.push((mount.point(), mount.group()));
             }
         }
         let origin = |parent| by_id.get(parent).copied().flatten();
-        table.volumes = volumes
-            .into_iter()
-            .map(|(id, parent)| (id, origin(parent)))
-            .collect();
-        table
+        let volumes = volumes.into_iter();
+        Self {
+            volumes: volumes.map(|(id, parent)| (id, origin(parent))).collect(),
+            groups: groups.into_iter().collect(),
+        }
     }
 
     /// The volumes that are mounted.
@@ -75,11 +72,7 @@ impl Table {
     pub(super) fn group_at(&self, mount_dir: &str) -> Option<u64> {
         let directory = MountDir::parse(mount_dir).ok()?;
         let root = fs::canonicalize(directory.kubelet_root()).ok()?;
-        let directory = root.join(directory.tail());
-        let mut ancestors = directory.ancestors();
-        ancestors
-            .find_map(|point| self.groups.get(point))
-            .copied()?
+        *self.groups.over(&root.join(directory.tail()))?
     }
 }
 
@@ -114,7 +107,7 @@ pub(super) mod tests {
     pub(in crate::volumes) fn table(ids: &[VolumeId], group: u64) -> Table {
         Table {
             volumes: ids.iter().map(|&id| (id, Some(group))).collect(),
-            groups: HashMap::from([(PathBuf::from("/"), Some(group))]),
+            groups: [("/".into(), Some(group))].into_iter().collect(),
         }
     }
 

@@ -103,10 +103,9 @@ impl Volumes {
     /// where this process would see the volume; else it waits for the next sign.
     fn judge(&self, doubtful: &[VolumeId], table: &Table) {
         let now = clock::boottime_ms();
-        let mut registry = self.lock();
+        let registry = &mut *self.lock();
         registry.look_around(table);
         self.stirred.notify_one();
-        let arrivals = registry.arrivals.clone();
         for &id in doubtful {
             let Some(known) = registry.known.get_mut(&id) else {
                 continue;
@@ -118,16 +117,16 @@ impl Volumes {
                 known.record.state = State::Attached;
                 known.record.show(sight.group);
                 // A failure is on the agenda.
-                let _ = self.write(&mut registry, id);
+                let _ = self.write(registry, id);
                 continue;
             }
             let missed_before = known.is_missing(now);
-            let counts = self.would_be_seen(known, &arrivals, table);
+            let counts = self.would_be_seen(known, &registry.arrivals, table);
             if counts && missed_before {
-                self.end(&mut registry, id, "it was never attached", false);
+                self.end(registry, id, "it was never attached", false);
             } else {
                 known.settle_at = now + clock::millis(if counts { SECOND_READ } else { NO_SIGN });
-                self.plan(&mut registry, id);
+                self.plan(registry, id);
             }
         }
     }

@@ -51,10 +51,9 @@ impl Volumes {
     /// wanted.
     fn compare(&self, table: &Table) -> bool {
         let now = clock::boottime_ms();
-        let mut registry = self.lock();
+        let registry = &mut *self.lock();
         registry.look_around(table);
         self.stirred.notify_one();
-        let arrivals = registry.arrivals.clone();
         let (mut shown, mut again, mut vanished) = (Vec::new(), false, Vec::new());
         for (&id, known) in &mut registry.known {
             if let Some(sight) = table.sight(id) {
@@ -69,7 +68,7 @@ impl Volumes {
                     State::Attached | State::Ended => {}
                 }
             } else if known.record.state == State::Attached {
-                let counts = self.would_be_seen(known, &arrivals, table);
+                let counts = self.would_be_seen(known, &registry.arrivals, table);
                 known.doubtful = !counts;
                 // Without a meaning it is noted all the same where it was seen before: an admin may
                 // say what it means.
@@ -82,9 +81,9 @@ impl Volumes {
             }
         }
         for (id, sight) in shown {
-            self.shown(&mut registry, id, sight);
+            self.shown(registry, id, sight);
         }
-        self.vanished(&mut registry, &vanished, now);
+        self.vanished(registry, &vanished, now);
         again
     }
 

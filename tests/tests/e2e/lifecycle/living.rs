@@ -32,8 +32,9 @@ impl Elsewhere {
         Self::with_propagation("private")
     }
 
-    /// One that sees, and shows, what is mounted where mounts are shared.
-    fn sharing() -> Self {
+    /// One that sees, and shows, what is mounted on the node.
+    fn sharing(lab: &Lab) -> Self {
+        spread(lab, MsFlags::MS_SHARED);
         Self::with_propagation("unchanged")
     }
 
@@ -65,12 +66,17 @@ impl Elsewhere {
         table.contains(volume.directory.to_str().unwrap())
     }
 
-    fn mounted(&self, lab: &Lab, pod: &str) -> Volume {
+    fn mount(&self, lab: &Lab, pod: &str) -> Volume {
         let volume = lab.kubelet.volume(&Pod::new(pod), "vault");
         self.kubelet(lab)
             .mount(&volume, &lab.options())
             .assert_success();
         assert!(self.has(&volume));
+        volume
+    }
+
+    fn mounted(&self, lab: &Lab, pod: &str) -> Volume {
+        let volume = self.mount(lab, pod);
         assert_eq!(
             lab.node.volumes(),
             [],
@@ -99,6 +105,12 @@ impl Drop for Elsewhere {
         );
         let _ = self.holder.wait();
     }
+}
+
+/// Whether mounts spread from the node to mount namespaces that are made of it.
+fn spread(lab: &Lab, how: MsFlags) {
+    let (root, none) = (lab.node.path(""), None::<&str>);
+    mount(none, &root, none, how, none).unwrap();
 }
 
 #[track_caller]
@@ -236,19 +248,14 @@ fn the_first_volume_of_a_kubelet_elsewhere_whose_driver_died() {
 #[test]
 fn a_new_agent_that_sees_nothing_any_more() {
     let mut lab = Lab::start();
-    let root = lab.node.path("");
-    let spread = |flags| mount(None::<&str>, &root, None::<&str>, flags, None::<&str>).unwrap();
-    spread(MsFlags::MS_SHARED);
-    let elsewhere = Elsewhere::sharing();
-    let kubelet = elsewhere.kubelet(&lab);
+    let elsewhere = Elsewhere::sharing(&lab);
     let volumes = ["web-0", "web-1"].map(|pod| {
-        let volume = lab.kubelet.volume(&Pod::new(pod), "vault");
-        kubelet.mount(&volume, &lab.options()).assert_success();
+        let volume = elsewhere.mount(&lab, pod);
         wait_until_seen(&lab, &volume);
         volume
     });
     lab.agent.kill();
-    spread(MsFlags::MS_PRIVATE);
+    spread(&lab, MsFlags::MS_PRIVATE);
     for volume in &volumes {
         unmount_by_hand(volume);
         assert!(elsewhere.has(volume));
@@ -263,6 +270,7 @@ fn a_new_agent_that_sees_nothing_any_more() {
     assert_all_live(&lab, &volumes.each_ref());
     // An unmount call ends them all the same.
     let ended = Accessors::of(&lab, &volumes[0]);
+    let kubelet = elsewhere.kubelet(&lab);
     kubelet.unmount(&volumes[0]).assert_success();
     ended.wait_until_revoked(&lab, SOON);
     assert_all_live(&lab, &[&volumes[1]]);
@@ -273,23 +281,14 @@ fn a_new_agent_that_sees_nothing_any_more() {
 #[test]
 fn a_new_agent_that_sees_only_copies() {
     let mut lab = Lab::start();
-    let root = lab.node.path("");
-    let spread = |flags| mount(None::<&str>, &root, None::<&str>, flags, None::<&str>).unwrap();
-    spread(MsFlags::MS_SHARED);
-    let elsewhere = Elsewhere::sharing();
-    let kubelet = elsewhere.kubelet(&lab);
-    let mount_elsewhere = |lab: &Lab, pod| {
-        let volume = lab.kubelet.volume(&Pod::new(pod), "vault");
-        kubelet.mount(&volume, &lab.options()).assert_success();
-        volume
-    };
-    let old = mount_elsewhere(&lab, "old-0");
+    let elsewhere = Elsewhere::sharing(&lab);
+    let old = elsewhere.mount(&lab, "old-0");
     wait_until_seen(&lab, &old);
     lab.agent.kill();
-    spread(MsFlags::MS_PRIVATE);
+    spread(&lab, MsFlags::MS_PRIVATE);
     lab.agent.start();
     lab.agent.wait_until_ready();
-    let new = mount_elsewhere(&lab, "new-0");
+    let new = elsewhere.mount(&lab, "new-0");
     // Something changes in the agent's mount table, so that it is read anew.
     let other = mounted(&lab, "other-0", &lab.options());
     wait_until_seen(&lab, &other);
