@@ -70,9 +70,14 @@ impl Site {
 
     /// One where an administrator has installed the Debian package, and done what the README says.
     fn installed() -> Self {
+        Self::installed_with(&[])
+    }
+
+    /// The same with more settings.
+    fn installed_with(settings: &[&str]) -> Self {
         let site = Self::bare();
         site.install();
-        site.write_settings(SETTINGS, &[]);
+        site.write_settings(SETTINGS, settings);
         site.write_token(&site.vault.root().make_generator_token());
         site.machine.sh(&format!("systemctl start {AGENT}"));
         site.wait_until_ready();
