@@ -304,10 +304,10 @@ impl Cluster {
             .collect()
     }
 
-    /// Fails the test unless each of the pods has just one volume, mounted once, and waits until the
-    /// tokens of these volumes are the pods' only living ones; returns their accessors.
+    /// Fails the test unless each of the pods has just one volume, mounted once; returns the accessors
+    /// of the tokens in them.
     #[track_caller]
-    pub fn wait_for_volumes(&self, pods: &[&RealPod]) -> BTreeSet<String> {
+    pub fn tokens_in(&self, pods: &[&RealPod]) -> BTreeSet<String> {
         let token = |pod: &&RealPod| {
             let mounts = self.mounts_of(pod);
             assert_eq!(mounts.len(), 1, "{}: {mounts:?}", pod.name);
@@ -317,6 +317,13 @@ impl Cluster {
         };
         let tokens: BTreeSet<String> = pods.iter().map(token).collect();
         assert_eq!(tokens.len(), pods.len(), "one token in two volumes");
+        tokens
+    }
+
+    /// The same, and waits until these tokens are the pods' only living ones.
+    #[track_caller]
+    pub fn wait_for_volumes(&self, pods: &[&RealPod]) -> BTreeSet<String> {
+        let tokens = self.tokens_in(pods);
         // Of an attempt that came to nothing a revocation may be owed.
         let names: Vec<&str> = pods.iter().map(|pod| pod.name.as_str()).collect();
         eventually_within(

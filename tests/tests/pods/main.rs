@@ -24,13 +24,17 @@ type Scenario = fn(&Cluster);
 fn together(cluster: &Cluster, scenarios: &[(&str, Scenario)]) {
     thread::scope(|scope| {
         for (name, scenario) in scenarios {
-            let run = move || {
-                let begun = Instant::now();
-                scenario(cluster);
-                println!("{name}: {:.1} s", begun.elapsed().as_secs_f64());
-            };
+            let run = move || timed(name, || scenario(cluster));
             let thread = thread::Builder::new().name((*name).to_owned());
             thread.spawn_scoped(scope, run).expect("a thread");
         }
     });
+}
+
+/// Runs a scenario, and says how long it took.
+fn timed<T>(name: &str, scenario: impl FnOnce() -> T) -> T {
+    let begun = Instant::now();
+    let made = scenario();
+    println!("{name}: {:.1} s", begun.elapsed().as_secs_f64());
+    made
 }

@@ -1,5 +1,6 @@
 //! Vault or the agent is away while pods start: the kubelet comes again by itself.
 
+use crate::timed;
 use serde_json::json;
 use std::collections::BTreeSet;
 use std::thread;
@@ -29,14 +30,16 @@ fn pods_start_when_the_outage_is_over() {
         let period = json!({ "period": PERIOD });
         let lab = Lab::builder().vault_on_disk().applications(&period);
         let mut cluster = Cluster::start_with(lab);
-        let without_vault = vault_is_down(&mut cluster);
-        let without_agent = agent_is_down(&mut cluster);
-        let pods = agent_is_killed_while_pods_start(&mut cluster);
+        let without_vault = timed("Vault is down", || vault_is_down(&mut cluster));
+        let without_agent = timed("the agent is down", || agent_is_down(&mut cluster));
+        let pods = timed("the agent is killed", || {
+            agent_is_killed_while_pods_start(&mut cluster)
+        });
         let all: Vec<&RealPod> = pods
             .iter()
             .chain([&without_vault, &without_agent])
             .collect();
-        cluster.end(&all);
+        timed("all are gone", || cluster.end(&all));
         assert_eq!(cluster.lab.living(), 0);
     });
 }

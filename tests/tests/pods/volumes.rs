@@ -62,8 +62,8 @@ fn a_group_reads(cluster: &Cluster) {
             .volume("secret", &options)
             .script(script)
     };
-    let member = cluster.create(&manifest("member").user(1000, Some(2000)));
-    let stranger = cluster.create(&manifest("stranger").user(1000, None));
+    let member = cluster.run(&manifest("member").user(1000, Some(2000)));
+    let stranger = cluster.run(&manifest("stranger").user(1000, None));
     assert_eq!(cluster.wait_for_output(&member, "mode"), "0 2000 440");
     assert_eq!(cluster.wait_for_output(&member, "read"), "yes");
     assert_eq!(cluster.wait_for_output(&stranger, "mode"), "0 0 400");
@@ -75,8 +75,8 @@ fn read_only(cluster: &Cluster) {
     let script = "touch secret/mark 2>/dev/null && echo write yes || echo write no
         cat secret/vault-token >/dev/null && echo read yes || echo read no";
     let manifest = |name| PodManifest::new(name).volume("secret", &APP).script(script);
-    let reader = cluster.create(&manifest("reader").read_only());
-    let writer = cluster.create(&manifest("writer"));
+    let reader = cluster.run(&manifest("reader").read_only());
+    let writer = cluster.run(&manifest("writer"));
     assert_eq!(cluster.wait_for_output(&reader, "write"), "no");
     assert_eq!(cluster.wait_for_output(&reader, "read"), "yes");
     assert_eq!(cluster.wait_for_output(&writer, "write"), "yes");
