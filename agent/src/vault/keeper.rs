@@ -240,16 +240,16 @@ impl Session {
             let doubted = matches!(wake, Wake::Doubt);
             let kept = match wake {
                 Wake::Warm => {
-                    let healthy = self.healthy(&live.transport).await.map(drop);
+                    let serves = self.look_while_idle(&live).await;
                     let untried = lock(&self.untried).clone();
-                    if healthy.is_ok()
+                    if serves.is_ok()
                         && untried.is_some()
                         && let Ok(other) = self.wanted_token(untried).await
                     {
                         live = self.take(other);
                         settled = false;
                     }
-                    healthy
+                    serves
                 }
                 Wake::Doubt => {
                     // A right may have been taken away.
@@ -296,6 +296,16 @@ impl Session {
             () = self.doubted.notified() => Wake::Doubt,
             () = renewal => Wake::Renewal,
             Some(reload) = reloads.recv() => Wake::Reload(reload),
+        }
+    }
+
+    /// The one call that keeps an idle connection warm shows whether Vault still knows the token, too.
+    /// Where it fails in another way, what Vault says of itself counts.
+    async fn look_while_idle(&self, live: &Live) -> Result<(), Failure> {
+        match live.transport.lookup_self(&self.headers(live)).await {
+            Ok(_) => Ok(()),
+            Err(error) if error.is_denied() => Err(self.failure(&error)),
+            Err(_) => self.healthy(&live.transport).await.map(drop),
         }
     }
 

@@ -1,7 +1,7 @@
 //! What is wrong on the way to Vault.
 
 use super::{Bed, FAILURE, WARNING, by_name, not_checked};
-use crate::lifecycle::clock::wall_clock_library;
+use crate::lifecycle::clock::{Clock, WALL};
 use std::fs;
 use std::net::TcpListener;
 use std::process::Command;
@@ -177,14 +177,10 @@ fn dates_and_clocks_are_judged() {
         bed.finds_behind(&short, &[]);
 
         // The clock as the check sees it; no other is touched.
-        let ahead = bed.lab.node.path("etc/ahead");
-        let library = wall_clock_library(&bed.lab.node);
         let with_clock = |seconds: i64, proxy: &Proxy| {
-            fs::write(&ahead, seconds.to_string()).unwrap();
             let mut settings = bed.settings.clone();
             settings.insert("VAULT_ADDR".into(), by_name(proxy));
-            settings.insert("LD_PRELOAD".into(), library.to_str().unwrap().into());
-            settings.insert("WALL_CLOCK_AHEAD".into(), ahead.to_str().unwrap().into());
+            Clock::of(WALL, &bed.lab.node, &mut settings).step_to(seconds);
             bed.run(&settings, &[]).1
         };
         let found = with_clock(-60, &short);

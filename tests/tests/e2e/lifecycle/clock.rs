@@ -7,53 +7,55 @@ use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
-use vaulttmpfs_tests::{Lab, Node, eventually_within};
+use vaulttmpfs_tests::{Lab, Node, Settings, eventually_within};
 
 const PERIOD: u64 = 12;
 const DAY: i64 = 24 * 3600;
 
-/// Makes the library that lies about the wall clock, for `LD_PRELOAD`. `WALL_CLOCK_AHEAD` names a file with
-/// the seconds by which it is ahead.
-pub(crate) fn wall_clock_library(node: &Node) -> PathBuf {
-    let source = concat!(
-        env!("CARGO_MANIFEST_DIR"),
-        "/tests/e2e/lifecycle/wall_clock.c"
-    );
-    let library = node.path("etc/wall_clock.so");
+/// The wall clock, for [`Clock::of`].
+pub(crate) const WALL: &str = "WALL_CLOCK_AHEAD";
+
+/// The clock of the runtime's own timers, for [`Clock::of`].
+pub(crate) const MONOTONIC: &str = "MONOTONIC_CLOCK_AHEAD";
+
+/// A clock as one program sees it.
+pub(crate) struct Clock {
+    ahead: PathBuf,
+}
+
+impl Clock {
+    /// This clock, for a program on this node that is not yet started: `settings` are its environment.
+    pub(crate) fn of(name: &str, node: &Node, settings: &mut Settings) -> Self {
+        let library = library(node);
+        let clock = Self {
+            ahead: node.path("etc/ahead"),
+        };
+        clock.step_to(0);
+        for (name, path) in [("LD_PRELOAD", &library), (name, &clock.ahead)] {
+            let path = path.to_str().expect("a path of text").to_owned();
+            settings.insert(name.to_owned(), path);
+        }
+        clock
+    }
+
+    /// From now on it is so many seconds ahead of the real one.
+    pub(crate) fn step_to(&self, seconds: i64) {
+        // By rename: it is read at each look at the clock.
+        let new = self.ahead.with_extension("new");
+        fs::write(&new, seconds.to_string()).expect("the clock's offset");
+        fs::rename(&new, &self.ahead).expect("the offset in its place");
+    }
+}
+
+/// Makes the library that lies about the clocks, for `LD_PRELOAD`.
+fn library(node: &Node) -> PathBuf {
+    let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/e2e/lifecycle/clocks.c");
+    let library = node.path("etc/clocks.so");
     let mut compile = Command::new("gcc");
     compile.args(["-shared", "-fPIC", "-o"]).arg(&library);
     let compiled = compile.arg(source).status().expect("gcc");
     assert!(compiled.success(), "{compile:?}");
     library
-}
-
-/// The wall clock as the agent sees it.
-struct WallClock {
-    ahead: PathBuf,
-}
-
-impl WallClock {
-    /// For an agent that is not yet started.
-    fn of(lab: &mut Lab) -> Self {
-        let library = wall_clock_library(&lab.node);
-        let clock = Self {
-            ahead: lab.node.path("etc/ahead"),
-        };
-        clock.step_to(0);
-        for (name, path) in [("LD_PRELOAD", &library), ("WALL_CLOCK_AHEAD", &clock.ahead)] {
-            let path = path.to_str().expect("a path of text").to_owned();
-            lab.agent.settings.insert(name.to_owned(), path);
-        }
-        clock
-    }
-
-    /// From now on it is so many days ahead of the real one.
-    fn step_to(&self, days: i64) {
-        // By rename: it is read at each look at the clock.
-        let new = self.ahead.with_extension("new");
-        fs::write(&new, (days * DAY).to_string()).expect("the clock's offset");
-        fs::rename(&new, &self.ahead).expect("the offset in its place");
-    }
 }
 
 /// Seconds by which the agent's wall clock is ahead of the real one, as a new volume shows.
@@ -73,7 +75,7 @@ fn steps_of_a_day_change_nothing() {
         .proxied()
         .without_agent()
         .start();
-    let clock = WallClock::of(&mut lab);
+    let clock = Clock::of(WALL, &lab.node, &mut lab.agent.settings);
     lab.agent.start();
     lab.agent.wait_until_ready();
     let first = mounted(&lab, "first-0", &lab.options());
@@ -84,7 +86,7 @@ fn steps_of_a_day_change_nothing() {
 
     let mut expected = begun;
     for (number, days) in [1, -1, 0].into_iter().enumerate() {
-        clock.step_to(days);
+        clock.step_to(days * DAY);
         let ahead = ahead(&lab, &format!("later-{number}"));
         assert!((ahead - days * DAY).abs() < DAY / 2, "{ahead} s");
         let renewals = lab.proxy().count(RENEW);

@@ -3,11 +3,14 @@
 mod pki;
 mod tcp;
 
+use crate::lifecycle::clock::{Clock, MONOTONIC};
 use serde_json::json;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::process::Command;
-use vaulttmpfs_tests::{Lab, Pod, Said, eventually, promtool, source_tree};
+use vaulttmpfs_tests::{
+    Fault, GENERATOR_POLICY, Lab, Pod, Said, eventually, promtool, source_tree, text,
+};
 
 /// A scrape of the socket.
 fn scrape(lab: &Lab) -> BTreeMap<String, f64> {
@@ -360,6 +363,61 @@ fn the_generator_tokens_end_comes_nearer_while_vault_is_sealed() {
         "vaulttmpfs_generator_token_period_seconds",
         period,
     );
+}
+
+/// Nobody mounts, and the token's renewal is hours away.
+#[test]
+fn a_dead_generator_token_shows_on_an_idle_node() {
+    const LOOKS: &str =
+        r#"vaulttmpfs_vault_requests_total{path="auth/token/lookup-self",status="200"}"#;
+    const HEALTH: &str = r#"vaulttmpfs_vault_requests_total{path="sys/health",status="200"}"#;
+    /// The longest time that an idle agent leaves its connection alone, in seconds.
+    const IDLE: i64 = 240;
+    let mut lab = Lab::builder().proxied().without_agent().start();
+    let token = json!({"policies": [GENERATOR_POLICY], "no_parent": true, "period": "12h"});
+    let token = lab.vault.root().write("auth/token/create", &token)["auth"].clone();
+    lab.write_generator_token(&text(&token["client_token"]));
+    let clock = Clock::of(MONOTONIC, &lab.node, &mut lab.agent.settings);
+    lab.agent.start();
+    lab.agent.wait_until_ready();
+    let counts = |one: &str, least: f64| {
+        let samples = scrape(&lab);
+        let count = samples.get(one).copied();
+        count.is_some_and(|count| count >= least).then_some(samples)
+    };
+    // The agent is idle once it has told what it found at its start.
+    eventually("the agent to warn of the short period", || {
+        let status = lab.agent.get("/v1/status");
+        let warned = status["warnings"].to_string().contains("period is 12h");
+        warned.then_some(())
+    });
+    let before = scrape(&lab);
+
+    clock.step_to(IDLE);
+    let after = eventually("a look", || counts(LOOKS, before[LOOKS] + 1.0));
+    assert_sample(&after, "vaulttmpfs_ready", 1.0);
+    assert_sample(&after, HEALTH, before[HEALTH]);
+
+    // A look that fails in another way says nothing of the token.
+    let look = "GET /v1/auth/token/lookup-self";
+    let fault = Fault::error(500, "internal error");
+    lab.proxy().order(1, look, fault);
+    clock.step_to(2 * IDLE);
+    eventually("Vault to be asked", || counts(HEALTH, before[HEALTH] + 1.0));
+    assert!(!lab.agent.log().contains("not ready"));
+
+    let accessor = json!({"accessor": token["accessor"]});
+    let root = lab.vault.root();
+    root.write("auth/token/revoke-accessor", &accessor);
+    clock.step_to(3 * IDLE);
+    let samples = eventually("the agent to notice", || {
+        let samples = scrape(&lab);
+        (samples["vaulttmpfs_ready"] == 0.0).then_some(samples)
+    });
+    assert_sample(&samples, "vaulttmpfs_degraded", 1.0);
+    let answer = lab.agent.call("GET", "/readyz", "");
+    assert_eq!(answer.status, 503, "{answer:?}");
+    assert!(answer.body.contains("generator token"), "{answer:?}");
 }
 
 #[test]
