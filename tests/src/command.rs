@@ -1,8 +1,8 @@
 //! The admin's commands, run as an administrator runs them.
 
-use crate::{Lab, Node, Settings, binaries};
+use crate::{Lab, Node, Settings, binaries, evidence};
 use std::path::PathBuf;
-use std::process::Command;
+use std::process::{Command, Output};
 
 /// What a command came to.
 #[derive(Debug)]
@@ -21,11 +21,22 @@ impl Said {
     #[track_caller]
     pub fn by(command: &mut Command) -> Self {
         let run = command.output().expect("the command runs");
-        Self {
-            status: run.status.code().expect("no signal ended the command"),
-            output: String::from_utf8_lossy(&run.stdout).into_owned(),
-            errors: String::from_utf8_lossy(&run.stderr).into_owned(),
+        assert!(run.status.code().is_some(), "a signal ended {command:?}");
+        Self::of(&run)
+    }
+
+    /// What a process said that has ended, which is kept; the status is -1 where a signal ended it.
+    pub(crate) fn of(run: &Output) -> Self {
+        let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
+        let said = Self {
+            status: run.status.code().unwrap_or(-1),
+            output: text(&run.stdout),
+            errors: text(&run.stderr),
+        };
+        for part in [&said.output, &said.errors] {
+            evidence::keep_output("what commands say", part);
         }
+        said
     }
 }
 
@@ -63,8 +74,9 @@ impl Lab {
     pub fn command_with(&self, arguments: &[&str], settings: &Settings) -> Said {
         let said = Said::by(self.node.command(arguments).envs(settings));
         let secrets = self.vault.secrets();
-        secrets.assert_absent("a command's output", &said.output);
-        secrets.assert_absent("a command's errors", &said.errors);
+        for part in [&said.output, &said.errors] {
+            secrets.assert_not_in("what a command said", part);
+        }
         said
     }
 }

@@ -1,8 +1,8 @@
 //! Everything together: Vault with the product's side set up, a node, an agent, a kubelet.
 
 use crate::{
-    Agent, Kubelet, Manager, Node, OpenBao, Options, Pod, Proxy, Role, Settings, Storage, Vault,
-    Volume, eventually, text,
+    Agent, JOURNAL, Kubelet, Manager, Node, OpenBao, Options, Pod, Proxy, Role, Settings, Storage,
+    Vault, Volume, eventually, text,
 };
 use serde_json::Value;
 use std::fs;
@@ -10,6 +10,9 @@ use std::path::PathBuf;
 
 /// A name in Vault's certificate that is none of this machine's.
 const VAULT_NAME: &str = "vault.test";
+
+/// Where a real kubelet's containers keep their own files, below the node's directory.
+pub(crate) const CONTAINERS: &str = "containerd";
 
 /// A running whole. When a test is over it looks for secrets where none may be.
 pub struct Lab {
@@ -150,6 +153,11 @@ impl Lab {
         assert!(!secrets.is_empty(), "no secret is known to look for");
         secrets.assert_absent("the agent's log", &self.agent.log());
         secrets.assert_absent("the driver's output", &self.kubelet.transcript());
+        let state = self.node.path("state");
+        let mut aside = vec![self.node.path(CONTAINERS)];
+        aside.extend(JOURNAL.map(|part| state.join(part)));
+        let files = secrets.assert_in_no_file(&self.node.path(""), &aside);
+        assert!(files > 0, "no file was looked at");
     }
 }
 

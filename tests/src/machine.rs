@@ -10,7 +10,7 @@ use nix::sched::{CloneFlags, setns, unshare};
 use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Stdio};
 use std::time::Duration;
 use tempfile::TempDir;
 use vaulttmpfs_api::{DRIVER_DIRECTORY, SOURCE_PREFIX};
@@ -147,7 +147,7 @@ impl Machine {
     /// Runs a command, whatever comes of it.
     #[must_use]
     pub fn run(&self, program: &[impl AsRef<OsStr>]) -> Said {
-        said(self.command(program).output())
+        Said::of(&self.command(program).output().expect("nsenter runs"))
     }
 
     /// Runs some lines of shell as an administrator types them, which must go well, and returns what
@@ -236,15 +236,6 @@ impl Drop for Machine {
         for place in ["root", "upper"] {
             let _ = umount2(&self.directory.path().join(place), MntFlags::MNT_DETACH);
         }
-    }
-}
-
-fn said(output: std::io::Result<Output>) -> Said {
-    let output = output.expect("nsenter runs");
-    Said {
-        status: output.status.code().unwrap_or(-1),
-        output: String::from_utf8_lossy(&output.stdout).into_owned(),
-        errors: String::from_utf8_lossy(&output.stderr).into_owned(),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use crate::child::RunAs;
 use crate::tcp::free_port;
-use crate::{Child, Identity, Said, binaries, eventually};
+use crate::{Child, Identity, Said, binaries, eventually, evidence};
 use serde_json::Value;
 use std::fmt::Write as _;
 use std::fs::{self, File};
@@ -121,6 +121,12 @@ impl Prometheus {
     #[must_use]
     pub fn log(&self) -> String {
         fs::read_to_string(self.directory.path().join("log")).expect("Prometheus' log")
+    }
+}
+
+impl Drop for Prometheus {
+    fn drop(&mut self) {
+        evidence::keep_output("Prometheus' log", &self.log());
     }
 }
 

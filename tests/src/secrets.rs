@@ -1,4 +1,4 @@
-//! Every token, accessor and password of a Vault server, to look for them where none may be.
+//! Every token, accessor, password and private key of a Vault server, to look for them where none may be.
 
 use crate::evidence;
 use aho_corasick::AhoCorasick;
@@ -19,10 +19,13 @@ const FIELDS: [&str; 7] = [
 /// A token is `s.` or `b.` and at least 24 characters, an accessor 24 of them. The tests' passwords are as long.
 const SHORTEST: usize = 24;
 
+/// Where it has a private key: PEM, of which each line is a secret, for JSON writes line ends in another way.
+const KEY: &str = "private_key";
+
 /// How much of one a person may see.
 const SHOWN: usize = 6;
 
-/// Tokens, accessors and passwords.
+/// Tokens, accessors, passwords and lines of private keys.
 #[derive(Debug, Default)]
 pub struct Secrets(BTreeSet<String>);
 
@@ -50,9 +53,18 @@ impl Secrets {
     /// The first line of the text that has one of them.
     #[must_use]
     pub fn line_with_one<'a>(&self, text: &'a str) -> Option<&'a str> {
-        // Thousands of them in megabytes of text: all are looked for in one pass.
-        let any = AhoCorasick::new(&self.0).expect("a search for all secrets");
+        let any = self.any();
         text.lines().find(|line| any.is_match(*line))
+    }
+
+    /// Whether the text is one of them and nothing else.
+    pub(crate) fn has(&self, text: &str) -> bool {
+        self.0.contains(text)
+    }
+
+    /// Thousands of them in megabytes of text: all are looked for in one pass.
+    pub(crate) fn any(&self) -> AhoCorasick {
+        AhoCorasick::new(&self.0).expect("a search for all secrets")
     }
 
     /// Fails the test when one of them is in the text, which is kept to be looked at for those of other
@@ -60,6 +72,12 @@ impl Secrets {
     #[track_caller]
     pub fn assert_absent(&self, what: &str, text: &str) {
         evidence::keep_output(what, text);
+        self.assert_not_in(what, text);
+    }
+
+    /// The same of a text that is kept already.
+    #[track_caller]
+    pub(crate) fn assert_not_in(&self, what: &str, text: &str) {
         if let Some(line) = self.line_with_one(text) {
             panic!("a secret in {what}: {line}");
         }
@@ -93,6 +111,7 @@ impl Secrets {
                 for (name, value) in fields {
                     match value.as_str() {
                         Some(text) if FIELDS.contains(&name.as_str()) => self.add(text),
+                        Some(text) if name == KEY => self.add_key(text),
                         _ => self.collect(value),
                     }
                 }
@@ -107,6 +126,12 @@ impl Secrets {
         if text.len() >= SHORTEST && text.is_ascii() && !text.contains(['-', '/', ' ']) {
             self.0.insert(text.to_owned());
         }
+    }
+
+    fn add_key(&mut self, pem: &str) {
+        let lines = pem.lines().filter(|line| !line.starts_with("-----"));
+        let long = lines.filter(|line| line.len() >= SHORTEST);
+        self.0.extend(long.map(str::to_owned));
     }
 }
 
@@ -126,6 +151,19 @@ mod tests {
         assert_eq!(secrets.len(), 3);
         secrets.assert_absent("a text without", "s.dddddddddddddddddddddddd");
         assert_eq!(secrets.shorten("<s.cccccccccccccccccccccccc>"), "<s.cccc…>");
+    }
+
+    #[test]
+    fn finds_each_line_of_a_private_key() {
+        let line = "MHcCAQEEIAbcdefghijklmnopqrstuvwxyz0123456789+/ABCDEFGHIJKLMNOPQ";
+        let key = format!(
+            "-----BEGIN EC PRIVATE KEY-----\n{line}\nshort==\n-----END EC PRIVATE KEY-----"
+        );
+        let entry = json!({"response": {"data": {"private_key": key, "certificate": line}}});
+        let secrets = Secrets::of(&[entry]);
+        assert_eq!(secrets.len(), 1);
+        let shown = json!({ "key": key }).to_string();
+        assert!(secrets.line_with_one(&shown).is_some());
     }
 
     #[test]

@@ -2,13 +2,14 @@
 //! another on which it hears how the agent is. That a real systemd does the same is for the tests
 //! that boot one.
 
-use crate::{Node, eventually};
+use crate::{Node, Said, eventually};
 use std::collections::VecDeque;
 use std::fs::{self, Permissions};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixDatagram, UnixListener};
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::sync::Mutex;
 
 /// Becomes its arguments, with standard input as the one socket that systemd passes (`sd_listen_fds(3)`).
@@ -82,19 +83,17 @@ impl Manager {
     }
 }
 
-/// The agent's exit status and words where something else was passed than the socket it wants.
+/// What the agent says and how it ends where something else was passed than the socket it wants.
 #[must_use]
-pub fn with_passed(node: &Node, passed: std::process::Stdio) -> (Option<i32>, String) {
-    let run = std::process::Command::new("sh")
-        .args(["-c", PASS_SOCKET, "sh"])
-        .arg(crate::binaries::agent())
-        .arg("agent")
-        .env_clear()
-        .env("PATH", "/usr/bin:/bin")
-        .env("VAULTTMPFS_STATE_DIR", node.path("state"))
-        .stdin(passed)
-        .output()
-        .expect("the agent runs");
-    let errors = String::from_utf8_lossy(&run.stderr).into_owned();
-    (run.status.code(), errors)
+pub fn with_passed(node: &Node, passed: Stdio) -> Said {
+    Said::by(
+        Command::new("sh")
+            .args(["-c", PASS_SOCKET, "sh"])
+            .arg(crate::binaries::agent())
+            .arg("agent")
+            .env_clear()
+            .env("PATH", "/usr/bin:/bin")
+            .env("VAULTTMPFS_STATE_DIR", node.path("state"))
+            .stdin(passed),
+    )
 }

@@ -1,7 +1,7 @@
 //! A client of a server at a TCP address, with TLS or without: one connection, used for one request after
 //! the other.
 
-use crate::Identity;
+use crate::{Identity, evidence};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
@@ -102,6 +102,7 @@ impl Connection {
         while bytes.len() < end + length {
             self.more(&mut bytes)?;
         }
+        evidence::keep_output("answers over TCP", &String::from_utf8_lossy(&bytes));
         Ok(Reading {
             status: status.ok_or(ErrorKind::InvalidData)?,
             closes: header("connection").as_deref() == Some("close"),

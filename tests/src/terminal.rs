@@ -1,6 +1,6 @@
 //! A pseudo-terminal with a command on it, and a person who reads and types.
 
-use crate::{eventually, eventually_within};
+use crate::{eventually, eventually_within, evidence};
 use nix::pty::{Winsize, openpty};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::termios::{LocalFlags, tcgetattr};
@@ -148,6 +148,7 @@ impl Drop for Terminal {
         // It may have ended already.
         let _ = self.process.kill();
         let _ = self.process.wait();
+        evidence::keep_output("terminals", &self.screen());
     }
 }
 

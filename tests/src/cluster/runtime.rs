@@ -1,6 +1,7 @@
 //! The container runtime: containerd with runc, and the one image that all containers are made from.
 
 use crate::child::RunAs;
+use crate::lab::CONTAINERS;
 use crate::{Child, Node, eventually};
 use serde_json::json;
 use std::ffi::OsStr;
@@ -28,7 +29,7 @@ impl Runtime {
     /// Starts it, and gives it the image.
     pub(super) fn start(node: &Node) -> Self {
         let mut runtime = Self {
-            directory: node.path("containerd"),
+            directory: node.path(CONTAINERS),
             process: None,
         };
         fs::create_dir(&runtime.directory).expect("a directory for containerd");

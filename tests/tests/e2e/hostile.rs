@@ -9,7 +9,7 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::os::unix::net::UnixStream;
 use std::process::Command;
 use std::time::{Duration, Instant};
-use vaulttmpfs_tests::{Fault, Lab, Options, Pod, eventually};
+use vaulttmpfs_tests::{Fault, Lab, Options, Pod, Said, eventually};
 
 /// As many connections as a node's whole user could open.
 const CONNECTIONS: usize = 10_000;
@@ -200,8 +200,8 @@ fn a_request_of_a_megabyte_is_refused() {
 
 /// `curl` on the agent's socket as a user who is nobody; the status and the body.
 fn as_nobody(lab: &Lab, arguments: &[&str], path: &str) -> (String, String) {
-    let output = Command::new("setpriv")
-        .args(["--reuid=65534", "--regid=65534", "--clear-groups"])
+    let mut curl = Command::new("setpriv");
+    curl.args(["--reuid=65534", "--regid=65534", "--clear-groups"])
         .args([
             "curl",
             "-q",
@@ -214,11 +214,9 @@ fn as_nobody(lab: &Lab, arguments: &[&str], path: &str) -> (String, String) {
         .arg("--unix-socket")
         .arg(lab.agent.socket())
         .args(arguments)
-        .arg(format!("http://agent{path}"))
-        .output()
-        .unwrap();
-    let text = String::from_utf8(output.stdout).unwrap();
-    let (body, status) = text.rsplit_once('\n').unwrap();
+        .arg(format!("http://agent{path}"));
+    let said = Said::by(&mut curl);
+    let (body, status) = said.output.rsplit_once('\n').unwrap();
     (status.to_owned(), body.to_owned())
 }
 

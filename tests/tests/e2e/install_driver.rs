@@ -173,8 +173,8 @@ fn the_usual_place_is_made_and_taken_away_again() {
         done(&run(&node, &[]));
         let driver = driver_in(Path::new(USUAL));
         assert!(driver.exists());
-        let said = Command::new(&driver).arg("--version").output().unwrap();
-        assert!(said.stdout.starts_with(b"vaulttmpfs-shim "));
+        let said = Said::by(Command::new(&driver).arg("--version"));
+        assert!(said.output.starts_with("vaulttmpfs-shim "));
         // As if the command had been killed before it was in the list: it is known all the same.
         fs::remove_file(LIST).unwrap();
         assert!(done(&run(&node, &["--update"])).starts_with("unchanged: "));

@@ -73,12 +73,10 @@ fn only_a_listening_unix_stream_is_taken_for_the_socket() {
         Stdio::from(std::os::fd::OwnedFd::from(tcp)),
         Stdio::from(file),
     ] {
-        let (status, errors) = vaulttmpfs_tests::with_passed(&node, stdin);
-        assert_eq!(status, Some(69), "{errors}");
-        assert!(
-            errors.contains("not a listening Unix stream socket"),
-            "{errors}"
-        );
+        let said = vaulttmpfs_tests::with_passed(&node, stdin);
+        assert_eq!(said.status, 69, "{said:?}");
+        let why = "not a listening Unix stream socket";
+        assert!(said.errors.contains(why), "{said:?}");
     }
 }
 

@@ -18,7 +18,7 @@ fn written(site: &Site, changes: &serde_json::Value) -> String {
     }
     let answer = site.lab.vault.root().write("auth/token/create", &body);
     let token = text(&answer["auth"]["client_token"]);
-    fs::write(site.path(), &token).unwrap();
+    site.file("etc/token", &token);
     token
 }
 

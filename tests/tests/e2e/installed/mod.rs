@@ -20,7 +20,8 @@ use serde_json::Value;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 use vaulttmpfs_tests::{
-    Kubelet, Machine, OpenBao, Options, Outcome, Pod, Role, Volume, eventually_within, package,
+    JOURNAL, Kubelet, Machine, OpenBao, Options, Outcome, Pod, Role, Volume, eventually_within,
+    package,
 };
 
 const AGENT: &str = "vaulttmpfs-agent.service";
@@ -28,6 +29,9 @@ const AGENTS_SOCKET: &str = "vaulttmpfs-agent.socket";
 const SETTINGS: &str = "/etc/default/vaulttmpfs";
 const TOKEN: &str = "/etc/kubernetes/vaulttoken";
 const CA: &str = "/etc/kubernetes/vault-ca.crt";
+const STATE: &str = "/var/lib/vaulttmpfs";
+/// Where the product, its services and its administrator write.
+const WRITTEN: [&str; 6] = ["/etc", "/root", "/run", "/tmp", "/var/log", STATE];
 /// The driver in the package.
 const DRIVER: &str = "/usr/libexec/vaulttmpfs/vaulttmpfs-shim";
 /// The driver where the kubelet looks for it.
@@ -252,6 +256,10 @@ impl Drop for Site {
             assert!(!secrets.is_empty(), "no secret is known to look for");
             secrets.assert_absent("the journal", &self.machine.journal());
             secrets.assert_absent("the driver's output", &self.kubelet.transcript());
+            let journal = JOURNAL.map(|part| self.machine.path(STATE).join(part));
+            for directory in WRITTEN {
+                secrets.assert_in_no_file(&self.machine.path(directory), &journal);
+            }
         }
     }
 }
