@@ -1,10 +1,8 @@
 //! A support bundle: what there is to know of a node in one archive, and nothing secret in it.
 
-mod program;
 mod scrub;
 mod settings;
 
-pub use program::output;
 pub use settings::settings;
 
 use crate::line::one_line;

@@ -31,6 +31,7 @@ pub mod mount;
 pub mod mount_table;
 pub mod options;
 pub mod plain_file;
+pub mod program;
 pub mod root_own;
 pub mod screen;
 pub mod server;

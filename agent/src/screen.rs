@@ -5,6 +5,7 @@ mod table;
 
 pub use table::{Cell, Column, table};
 
+use crate::line::harmless;
 use std::borrow::Cow;
 use std::env;
 use std::fmt::Write;
@@ -114,28 +115,6 @@ impl Screen {
     }
 }
 
-/// A text from outside as a terminal may have it: what is not printable, such as a control character
-/// or a mark that turns the direction of writing, is shown by its number.
-#[must_use]
-pub fn harmless(text: &str) -> Cow<'_, str> {
-    if text.chars().all(is_printable) {
-        return Cow::Borrowed(text);
-    }
-    let shown = text.chars().map(|one| {
-        if is_printable(one) {
-            one.to_string()
-        } else {
-            one.escape_unicode().to_string()
-        }
-    });
-    Cow::Owned(shown.collect())
-}
-
-/// As Rust tells it when it prints a text for debugging.
-fn is_printable(one: char) -> bool {
-    matches!(one, ' '..='~') || one.escape_debug().len() == 1
-}
-
 /// A text in lines of at most so many characters, divided at blanks where there are some.
 fn fold(text: &str, width: usize) -> Vec<String> {
     let mut lines = Vec::new();
@@ -162,7 +141,7 @@ fn fold(text: &str, width: usize) -> Vec<String> {
 #[cfg(test)]
 impl Screen {
     /// A terminal without colours.
-    fn of_width(width: usize) -> Self {
+    pub(crate) fn of_width(width: usize) -> Self {
         Self {
             size: Some((width, 24)),
             colour: false,
@@ -173,18 +152,6 @@ impl Screen {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn nothing_that_a_terminal_obeys_is_left() {
-        assert_eq!(harmless("web-0 äß €"), "web-0 äß €");
-        assert_eq!(harmless("'a' \"b\" \\"), "'a' \"b\" \\");
-        assert_eq!(harmless("a\u{1b}[2Jb\n"), "a\\u{1b}[2Jb\\u{a}");
-        // C1, from right to left, a blank of no width, a line's end, private use.
-        for one in ['\u{9b}', '\u{202e}', '\u{200b}', '\u{2028}', '\u{e000}'] {
-            let shown = harmless(&format!("a{one}")).into_owned();
-            assert_eq!(shown, format!("a\\u{{{:x}}}", u32::from(one)));
-        }
-    }
 
     #[test]
     fn a_paragraph_keeps_within_the_terminal_and_is_one_line_elsewhere() {

@@ -1,13 +1,18 @@
 //! What systemd knows of a unit, drop-ins included: by its bus, for what `systemctl show` prints cannot be
 //! told apart again where a value holds blanks or quotes.
 
+use crate::program;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use std::fmt::Write;
-use std::process::{Command, Stdio};
+use std::time::Duration;
+use systemd::daemon;
 
-/// How long the bus may take to answer, in seconds.
-const PATIENCE: &str = "--timeout=5";
+/// How long the bus may take to answer.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// The largest property that is read, in bytes.
+const MAX_PROPERTY: usize = 1024 * 1024;
 
 /// A unit by its name, as in `kubelet.service`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,10 +20,16 @@ pub struct Unit(pub &'static str);
 
 impl Unit {
     /// Has systemd such a unit? Not where systemd does not run.
-    #[must_use]
-    pub fn is_there(self) -> bool {
-        self.property::<String>("Unit", "LoadState")
-            .is_ok_and(|state| state == "loaded")
+    ///
+    /// # Errors
+    /// Systemd does not say, in words.
+    pub fn is_there(self) -> Result<bool, String> {
+        // Who cannot be told whether it runs has none to ask.
+        if !daemon::booted().unwrap_or(false) {
+            return Ok(false);
+        }
+        let state: String = self.property("Unit", "LoadState")?;
+        Ok(state == "loaded")
     }
 
     /// One of its properties, by the interface that has it: `Unit`, `Service`.
@@ -31,17 +42,21 @@ impl Unit {
             data: T,
         }
         let failed = |why: &str| format!("{}: systemd does not say its {name} ({why})", self.0);
-        let ran = Command::new("busctl")
-            .args(["--json=short", PATIENCE, "get-property"])
-            .arg("org.freedesktop.systemd1")
-            .arg(self.object())
-            .arg(format!("org.freedesktop.systemd1.{interface}"))
-            .arg(name)
-            .stdin(Stdio::null())
-            .stderr(Stdio::null())
-            .output()
-            .map_err(|error| failed(&format!("busctl: {error}")))?;
-        serde_json::from_slice(&ran.stdout)
+        let (object, interface) = (
+            self.object(),
+            format!("org.freedesktop.systemd1.{interface}"),
+        );
+        let arguments = [
+            "--json=short",
+            "get-property",
+            "org.freedesktop.systemd1",
+            &object,
+            &interface,
+            name,
+        ];
+        let said = program::output_here("busctl", &arguments, MAX_PROPERTY, PATIENCE)
+            .map_err(|why| failed(&why))?;
+        serde_json::from_slice(&said)
             .map(|Property { data }| data)
             .map_err(|_| failed("busctl gave no such property"))
     }

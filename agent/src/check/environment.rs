@@ -35,16 +35,14 @@ impl Settings {
     /// Those of the file that was named, alone. Else the process's own, and behind them what the
     /// agent's unit says, or the file that it would read.
     pub(super) fn find(named: Option<&Path>) -> Self {
-        let has_unit = UNIT.is_there();
+        let of_unit = migrate::of_unit(UNIT);
+        let has_unit = of_unit.is_some();
         let file = config::settings_file();
-        let (sources, origin) = match named {
-            Some(file) => (migrate::of_file(file), file.display().to_string()),
-            None if has_unit => (
-                migrate::of_unit(UNIT).unwrap_or_default(),
-                format!("{} and its files", UNIT.0),
-            ),
-            None if file.exists() => (migrate::of_file(&file), file.display().to_string()),
-            None => (Sources::default(), "this environment".to_owned()),
+        let (sources, origin) = match (named, of_unit) {
+            (Some(file), _) => (migrate::of_file(file), file.display().to_string()),
+            (None, Some(sources)) => (sources, format!("{} and its files", UNIT.0)),
+            (None, None) if file.exists() => (migrate::of_file(&file), file.display().to_string()),
+            (None, None) => (Sources::default(), "this environment".to_owned()),
         };
         let has_source = has_unit || !sources.seen.is_empty();
         let mut agents = BTreeMap::new();

@@ -6,6 +6,7 @@
 //! token, where one is asked for. No wait is without bound, and all of them together stay below a
 //! minute.
 
+mod aside;
 mod configuration;
 mod drivers;
 mod environment;
@@ -24,8 +25,10 @@ pub use report::{Finding, Level, Report};
 
 use crate::config;
 use crate::vault::{Generator, Needs, Probe, Role};
+use aside::aside;
 use std::collections::BTreeSet;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 use tls::Trust;
 
@@ -35,8 +38,12 @@ const AT_VAULT: Duration = Duration::from_secs(25);
 /// How long one call to Vault may take, whatever the settings say.
 const ONE_CALL: Duration = Duration::from_secs(5);
 
-/// The subjects at Vault, in order.
-const VAULTS: [&str; 10] = [
+/// The subjects, in order.
+const SUBJECTS: [&str; 14] = [
+    configuration::TITLE,
+    socket::TITLE,
+    drivers::TITLE,
+    mounts::TITLE,
     token::FILE,
     network::TITLE,
     tls::TITLE,
@@ -68,7 +75,7 @@ pub fn report(wish: &Wish) -> Report {
     match runtime {
         Ok(runtime) => {
             runtime.block_on(look(&mut report, wish));
-            // A name that never resolves holds its thread.
+            // A name that never resolves holds its thread, and so does a file that hangs.
             runtime.shutdown_background();
         }
         Err(error) => report
@@ -79,37 +86,82 @@ pub fn report(wish: &Wish) -> Report {
 }
 
 async fn look(report: &mut Report, wish: &Wish) {
-    let environment = environment::Settings::find(wish.settings.as_deref());
-    let settings = configuration::check(report, &environment);
-    let socket = config::locations(&environment).socket;
-    let installed = environment.has_unit || socket.exists() || drivers::is_installed();
-    let agent = socket::check(report, &socket, installed).await;
-    drivers::check(report, installed);
-    mounts::check(report, agent.as_ref(), environment.has_unit);
-    let in_use = match agent {
-        Some(_) => socket::roles_in_use(&socket).await,
-        None => BTreeSet::new(),
+    let why = match on_the_node(report, wish.settings.clone()).await {
+        Some(node) => beyond_it(report, node, wish.mint).await,
+        None => "the settings are not good",
     };
-    let mut why = "the settings are not good";
-    if let Some(mut settings) = settings {
-        settings.vault.timeout = settings.vault.timeout.min(ONE_CALL);
-        let looked = at_vault(report, &settings, &environment, &in_use);
-        match tokio::time::timeout(AT_VAULT, looked).await {
-            Ok(Ok(Reached {
-                probe,
-                generator,
-                role,
-            })) => {
-                if wish.mint {
-                    mint::check(report, &settings, &probe, &generator, role.as_ref()).await;
-                }
-                why = "--mint has one made";
+    report.rest_not_checked(&SUBJECTS, why);
+}
+
+/// What the look at Vault begins with.
+struct Node {
+    environment: Arc<environment::Settings>,
+    settings: config::Settings,
+    roles_in_use: BTreeSet<String>,
+}
+
+/// What is on the node's side. Nothing where its settings are not good.
+async fn on_the_node(report: &mut Report, file: Option<PathBuf>) -> Option<Node> {
+    let find = move |_: &mut Report| Arc::new(environment::Settings::find(file.as_deref()));
+    let environment = report.take(aside(configuration::TITLE, find).await)?;
+    let has_unit = environment.has_unit;
+    let socket = config::locations(&*environment).socket;
+    let (of_them, at) = (Arc::clone(&environment), socket.clone());
+    let (settings, at_socket) = tokio::join!(
+        aside(configuration::TITLE, move |report| {
+            configuration::check(report, &of_them)
+        }),
+        aside(socket::TITLE, move |report| {
+            let installed = has_unit || at.exists() || drivers::is_installed();
+            (installed, socket::file(report, &at, installed))
+        }),
+    );
+    let settings = report.take(settings).flatten();
+    // One that could not be looked for is expected all the same.
+    let (installed, is_there) = report.take(at_socket).unwrap_or((true, false));
+    let agent = if is_there {
+        socket::check(report, &socket).await
+    } else {
+        None
+    };
+    let pid = agent.as_ref().map(|agent| agent.pid);
+    let (at_drivers, at_mounts, roles_in_use) = tokio::join!(
+        aside(drivers::TITLE, move |report| {
+            drivers::check(report, installed);
+        }),
+        aside(mounts::TITLE, move |report| {
+            mounts::check(report, pid, has_unit);
+        }),
+        socket::roles_in_use(&socket, agent.as_ref()),
+    );
+    report.take(at_drivers);
+    report.take(at_mounts);
+    Some(Node {
+        environment,
+        settings: settings?,
+        roles_in_use,
+    })
+}
+
+/// What is at Vault's side, bounded. Why the rest was not looked at.
+async fn beyond_it(report: &mut Report, mut node: Node, mint: bool) -> &'static str {
+    let timeout = &mut node.settings.vault.timeout;
+    *timeout = (*timeout).min(ONE_CALL);
+    let looked = at_vault(report, &node);
+    match tokio::time::timeout(AT_VAULT, looked).await {
+        Ok(Ok(Reached {
+            probe,
+            generator,
+            role,
+        })) => {
+            if mint {
+                mint::check(report, &node.settings, &probe, &generator, role.as_ref()).await;
             }
-            Ok(Err(stopped)) => why = stopped,
-            Err(_) => why = "Vault took too long",
+            "--mint has one made"
         }
+        Ok(Err(stopped)) => stopped,
+        Err(_) => "Vault took too long",
     }
-    report.rest_not_checked(&VAULTS, why);
 }
 
 /// Why no kubelet was found: which process is one, only root can tell.
@@ -130,16 +182,15 @@ struct Reached {
 }
 
 /// What is at Vault's side, step by step. An error: why the rest was not looked at.
-async fn at_vault(
-    report: &mut Report,
-    settings: &config::Settings,
-    environment: &environment::Settings,
-    in_use: &BTreeSet<String>,
-) -> Result<Reached, &'static str> {
-    let token = token::read(report, settings, environment);
+async fn at_vault(report: &mut Report, node: &Node) -> Result<Reached, &'static str> {
+    let settings = &node.settings;
+    let path = settings.generator_token_path.clone();
+    let environment = Arc::clone(&node.environment);
+    let read = move |report: &mut Report| token::read(report, &path, &environment);
+    let token = report.take(aside(token::FILE, read).await).flatten();
     let connection = network::check(report, &settings.vault).await;
     let connection = connection.ok_or("Vault cannot be reached")?;
-    let node = connection.local_addr().ok().map(|address| address.ip());
+    let address = connection.local_addr().ok().map(|address| address.ip());
     match tls::check(report, &settings.vault, connection).await {
         Trust::Good => {}
         trust => {
@@ -169,9 +220,10 @@ async fn at_vault(
     let asking = roles::Asking {
         probe: &probe,
         generator: &generator,
-        node,
+        node: address,
     };
-    let role = roles::check(report, &settings.pod_defaults.role, in_use, &asking).await;
+    let default = &settings.pod_defaults.role;
+    let role = roles::check(report, default, &node.roles_in_use, &asking).await;
     Ok(Reached {
         probe,
         generator,

@@ -2,7 +2,6 @@
 
 use super::environment::UNIT;
 use super::report::{Group, Report};
-use super::socket::Agent;
 use crate::kubelet::{self, Kubelet};
 use crate::mount_table;
 use std::fs;
@@ -24,11 +23,12 @@ const NOSWAP_SINCE: (u32, u32) = (6, 4);
 /// `MountFlags=` of a unit, as systemd has it on the bus: `MS_PRIVATE` (mount(2)).
 const PRIVATE: u64 = 1 << 18;
 
-pub(super) fn check(report: &mut Report, agent: Option<&Agent>, has_unit: bool) {
+/// `agent`: the process id of one that answers; 0 where it does not say.
+pub(super) fn check(report: &mut Report, agent: Option<u32>, has_unit: bool) {
     let mut group = report.group(TITLE);
     kernel(&mut group);
     match agent {
-        Some(agent) if agent.pid > 0 => propagation(&mut group, agent.pid),
+        Some(agent) if agent > 0 => propagation(&mut group, agent),
         _ if has_unit => unit(&mut group),
         _ => group.not_checked("whether the agent sees the kubelet's mounts: no agent answers"),
     }

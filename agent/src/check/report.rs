@@ -1,6 +1,7 @@
 //! What was found, and how it is told.
 
 use crate::line::one_line;
+use crate::screen::{Mood, Screen};
 use serde::Serialize;
 use std::fmt;
 
@@ -56,6 +57,12 @@ impl Report {
         }
     }
 
+    /// Takes over what was found elsewhere, and hands on what came of it.
+    pub(super) fn take<T>(&mut self, (report, seen): (Self, T)) -> T {
+        self.findings.extend(report.findings);
+        seen
+    }
+
     /// Says of each of these groups that has no finding yet why it has none.
     pub(super) fn rest_not_checked(&mut self, titles: &[&'static str], why: &str) {
         for title in titles {
@@ -93,31 +100,46 @@ impl Report {
         serde_json::to_string_pretty(&json).unwrap_or_default()
     }
 
+    /// For people: a paragraph a finding, below its group's head, and the numbers of each kind at the end.
+    #[must_use]
+    pub fn text(&self, screen: &Screen) -> String {
+        let (mut text, mut last) = (String::new(), "");
+        for Finding {
+            group,
+            level,
+            text: found,
+        } in &self.findings
+        {
+            if *group != last {
+                let gap = if last.is_empty() { "" } else { "\n" };
+                let head = screen.paint(Mood::Head, group);
+                text.extend([gap, &head, "\n"]);
+                last = group;
+            }
+            text += &screen.paragraph(&format!("  {level}: "), level.mood(), found);
+        }
+        let [failures, warnings, ok, not_checked] =
+            [Level::Failure, Level::Warning, Level::Ok, Level::NotChecked]
+                .map(|level| self.count(level));
+        let numbers = format!(
+            "failures: {failures}, warnings: {warnings}, ok: {ok}, not checked: {not_checked}"
+        );
+        text + "\n" + &screen.paragraph("", Mood::Plain, &numbers)
+    }
+
     fn count(&self, level: Level) -> usize {
         let of_it = |finding: &&Finding| finding.level == level;
         self.findings.iter().filter(of_it).count()
     }
 }
 
-impl fmt::Display for Report {
-    /// For people: a line a finding, below its group's, and the numbers of each kind at the end.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut last = "";
-        for Finding { group, level, text } in &self.findings {
-            if *group != last {
-                let gap = if last.is_empty() { "" } else { "\n" };
-                writeln!(f, "{gap}{group}")?;
-                last = group;
-            }
-            writeln!(f, "  {level}: {text}")?;
+impl Level {
+    fn mood(self) -> Mood {
+        match self {
+            Self::Ok | Self::NotChecked => Mood::Plain,
+            Self::Warning => Mood::Doubt,
+            Self::Failure => Mood::Bad,
         }
-        let [failures, warnings, ok, not_checked] =
-            [Level::Failure, Level::Warning, Level::Ok, Level::NotChecked]
-                .map(|level| self.count(level));
-        write!(
-            f,
-            "\nfailures: {failures}, warnings: {warnings}, ok: {ok}, not checked: {not_checked}"
-        )
     }
 }
 
@@ -189,14 +211,35 @@ mod tests {
     #[test]
     fn a_report_is_a_line_a_finding() {
         assert_eq!(
-            report().to_string(),
+            report().text(&Screen::default()),
             "clock\n  ok: it is right\n\ntoken\n  failure: it is bad: get another\n  \
              not checked: its rights: there is no token\n\nroles\n  not checked: there is no token\n\n\
-             failures: 1, warnings: 0, ok: 1, not checked: 2"
+             failures: 1, warnings: 0, ok: 1, not checked: 2\n"
         );
         let json: serde_json::Value = serde_json::from_str(&report().json()).unwrap();
         assert_eq!(json["result"], "failure");
         assert_eq!(json["findings"][2]["level"], "not-checked");
+    }
+
+    #[test]
+    fn a_terminal_gets_no_longer_line_than_it_has_columns() {
+        let text = report().text(&Screen::of_width(30));
+        let folded = "  failure: it is bad: get\n           another\n";
+        assert!(text.contains(folded), "{text}");
+        assert!(
+            text.lines().all(|line| line.chars().count() <= 30),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn what_a_terminal_would_obey_is_in_no_form_of_a_report() {
+        let mut report = Report::default();
+        report.group("token").ok("a\u{202e}b\u{1b}[2J");
+        for text in [report.text(&Screen::default()), report.json()] {
+            assert!(text.contains("202e}b"), "{text}");
+            assert!(!text.contains(['\u{202e}', '\u{1b}']), "{text}");
+        }
     }
 
     #[test]

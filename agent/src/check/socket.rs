@@ -55,21 +55,21 @@ struct Volume {
     role: String,
 }
 
-/// The agent, where one answers. `installed`: one is expected.
-pub(super) async fn check(report: &mut Report, socket: &Path, installed: bool) -> Option<Agent> {
+/// Is there a socket, and whose? `installed`: one is expected.
+pub(super) fn file(report: &mut Report, socket: &Path, installed: bool) -> bool {
     let mut group = report.group(TITLE);
     let metadata = match fs::symlink_metadata(socket) {
         Ok(metadata) => metadata,
         Err(error) if error.kind() == ErrorKind::NotFound && !installed => {
             group.not_checked("the agent: it is not installed yet");
-            return None;
+            return false;
         }
         Err(error) => {
             group.failure(format!(
                 "there is no socket {} ({error}), so no pod gets a volume: systemctl enable --now vaulttmpfs-agent.socket",
                 socket.display()
             ));
-            return None;
+            return false;
         }
     };
     if !metadata.file_type().is_socket() {
@@ -77,9 +77,15 @@ pub(super) async fn check(report: &mut Report, socket: &Path, installed: bool) -
             "{} is no socket: move it away, and systemctl restart vaulttmpfs-agent.socket",
             socket.display()
         ));
-        return None;
+        return false;
     }
     rights(&mut group, socket, &metadata);
+    true
+}
+
+/// The agent, where one answers.
+pub(super) async fn check(report: &mut Report, socket: &Path) -> Option<Agent> {
+    let mut group = report.group(TITLE);
     let agent = ask(&mut group, socket).await?;
     if agent.ready && agent.concerns.is_empty() {
         group.ok(format!("the agent {} is ready", agent.version));
@@ -170,8 +176,11 @@ async fn ask(group: &mut Group<'_>, socket: &Path) -> Option<Agent> {
     }
 }
 
-/// The roles of the volumes that the agent has; none where it does not say.
-pub(super) async fn roles_in_use(socket: &Path) -> BTreeSet<String> {
+/// The roles of the volumes that the agent has; none where it does not say, or does not answer at all.
+pub(super) async fn roles_in_use(socket: &Path, agent: Option<&Agent>) -> BTreeSet<String> {
+    if agent.is_none() {
+        return BTreeSet::new();
+    }
     let asked = client::exchange(socket, &Method::GET, VOLUMES_PATH, b"");
     let Ok(Ok((200, body))) = tokio::time::timeout(PATIENCE, asked).await else {
         return BTreeSet::new();

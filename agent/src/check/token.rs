@@ -25,11 +25,10 @@ const GROUP: u32 = 0o070;
 /// The token as the agent would have it after a reload.
 pub(super) fn read(
     report: &mut Report,
-    settings: &Settings,
+    path: &Path,
     environment: &environment::Settings,
 ) -> Option<SecretString> {
     let mut group = report.group(FILE);
-    let path = &settings.generator_token_path;
     let problem = match read_token_file(path) {
         Ok(token) => {
             rights(&mut group, path);

@@ -1,8 +1,9 @@
 //! `vaulttmpfs check`: a doctor for the node.
 
-use super::say;
+use super::{say, show};
 use crate::check::{self, Level, Wish};
 use crate::exit::Exit;
+use crate::screen::Screen;
 use clap::Args;
 use std::path::PathBuf;
 
@@ -30,7 +31,7 @@ pub fn run(check: Check) -> Exit {
     if check.json {
         say(&report.json());
     } else {
-        say(&report.to_string());
+        show(&report.text(&Screen::of_output()));
     }
     if report.result() == Level::Failure {
         Exit::Failed

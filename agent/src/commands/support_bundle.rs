@@ -6,7 +6,8 @@ use crate::check::{self, Wish};
 use crate::client::{self, Unseen};
 use crate::exit::Exit;
 use crate::mount_table::{self, Mount};
-use crate::{atomic_file, clock, logging};
+use crate::screen::Screen;
+use crate::{atomic_file, clock, logging, program};
 use std::fs;
 use std::path::{self, PathBuf};
 use std::time::Duration;
@@ -110,7 +111,7 @@ async fn look(path: &str) -> Result<Vec<u8>, String> {
 async fn check() -> Result<Vec<u8>, String> {
     let report = tokio::task::spawn_blocking(|| check::report(&Wish::default()));
     match tokio::time::timeout(PATIENCE_TO_CHECK, report).await {
-        Ok(Ok(report)) => Ok(format!("{report}\n").into_bytes()),
+        Ok(Ok(report)) => Ok(report.text(&Screen::default()).into_bytes()),
         Ok(Err(_)) => Err("it failed by a defect of this program".to_owned()),
         Err(_) => Err(format!("not done in {} s", PATIENCE_TO_CHECK.as_secs())),
     }
@@ -118,7 +119,7 @@ async fn check() -> Result<Vec<u8>, String> {
 
 async fn systemctl(arguments: &[&str]) -> Result<Vec<u8>, String> {
     let arguments = [&["--no-pager"], arguments, &UNITS].concat();
-    bundle::output("systemctl", &arguments, MAX_PART, PATIENCE).await
+    program::output("systemctl", &arguments, MAX_PART, PATIENCE).await
 }
 
 async fn log() -> Result<Vec<u8>, String> {
@@ -130,7 +131,7 @@ async fn log() -> Result<Vec<u8>, String> {
     ];
     let units = UNITS.iter().flat_map(|unit| ["--unit", unit]);
     let arguments: Vec<&str> = arguments.into_iter().chain(units).collect();
-    bundle::output("journalctl", &arguments, MAX_PART, PATIENCE).await
+    program::output("journalctl", &arguments, MAX_PART, PATIENCE).await
 }
 
 /// The lines of the mount table that are volumes of ours, as this process sees it.

@@ -163,7 +163,7 @@ mod tests {
         let [("pod", Value::Text(pod))] = &said.fields[..] else {
             panic!("{:?}", said.fields);
         };
-        assert!(pod.starts_with("web PRIORITY=0 [2Jä"), "{pod}");
+        assert!(pod.starts_with(r"web PRIORITY=0\u{1b}[2Jä"), "{pod}");
         assert!(pod.len() <= LONGEST_VALUE + '…'.len_utf8());
     }
 }

@@ -47,7 +47,7 @@ pub fn find() -> Sources {
     sources
 }
 
-/// Looks at what a unit's service is started with; nothing where systemd has no such unit.
+/// Looks at what a unit's service is started with; nothing where systemd surely has no such unit.
 #[must_use]
 pub fn of_unit(unit: Unit) -> Option<Sources> {
     let mut sources = Sources::default();
@@ -83,8 +83,13 @@ impl Sources {
     fn unit(&mut self, unit: Unit) -> bool {
         #[derive(Deserialize)]
         struct Named(String, bool);
-        if !unit.is_there() {
-            return false;
+        match unit.is_there() {
+            Ok(true) => {}
+            Ok(false) => return false,
+            Err(error) => {
+                self.trouble.push(error);
+                return true;
+            }
         }
         match unit.property::<Vec<Named>>("Service", "EnvironmentFiles") {
             Ok(files) => {

@@ -1,6 +1,7 @@
 //! Rows in columns.
 
-use super::{Mood, Screen, harmless};
+use super::{Mood, Screen};
+use crate::line::harmless;
 use std::borrow::Cow;
 use std::fmt::Write;
 

@@ -1,5 +1,6 @@
 //! What a call to Vault can come to, judged in one place.
 
+use crate::line::harmless;
 use std::fmt;
 use std::time::Duration;
 
@@ -258,7 +259,7 @@ fn clean(text: &str) -> String {
     let line = line.join(" ");
     // Vault's multierror form says nothing in its head line.
     let line = line.strip_prefix("1 error occurred: * ").unwrap_or(&line);
-    line.chars().take(MAX_TEXT).collect()
+    harmless(line).chars().take(MAX_TEXT).collect()
 }
 
 /// An error with its causes, as one line: what libraries say last is what helps.

@@ -14,10 +14,14 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::Duration;
 use vaulttmpfs_tests::{Lab, LabBuilder, Proxy, Said, Settings, eventually};
 
 const FAILURE: &str = "failure";
 const WARNING: &str = "warning";
+
+/// What does not answer costs no more than this, on a busy machine.
+const BOUND: Duration = Duration::from_secs(60);
 
 /// A level, and words that are in the finding.
 type Expected<'a> = (&'a str, &'a [&'a str]);

@@ -1,17 +1,14 @@
 //! What is wrong on the way to Vault.
 
-use super::{Bed, FAILURE, WARNING, by_name, not_checked};
+use super::{BOUND, Bed, FAILURE, WARNING, by_name, not_checked};
 use crate::lifecycle::clock::{Clock, WALL};
 use std::fs;
 use std::net::TcpListener;
 use std::process::Command;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use vaulttmpfs_tests::{Authority, Proxy, in_own_namespaces};
 
 const DAY: u64 = 24 * 3600;
-
-/// A dead network costs no more than this, on a busy machine.
-const BOUND: Duration = Duration::from_secs(60);
 
 fn now() -> u64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH);

@@ -1,14 +1,17 @@
 //! What is wrong on the node itself.
 
 use super::{
-    Bed, FAILURE, Sleeper, WARNING, arguments, kubelet_program, not_checked, settings_of_kubelet,
+    BOUND, Bed, FAILURE, Sleeper, WARNING, arguments, kubelet_program, not_checked,
+    settings_of_kubelet,
 };
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
-use std::fs;
+use std::fs::{self, File, OpenOptions};
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
-use vaulttmpfs_tests::{Said, in_own_namespaces};
+use std::time::Instant;
+use vaulttmpfs_tests::{Said, Terminal, in_own_namespaces};
 
 fn mode(path: &Path, mode: u32) {
     fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
@@ -49,6 +52,18 @@ fn a_node_on_which_all_is_well_has_nothing_to_be_mended() {
         );
         assert!(text.output.contains("failures: 0, warnings: 0"), "{text:?}");
 
+        // A terminal gets no longer line than it has columns.
+        let mut check = bed.lab.node.command(&["check"]);
+        check
+            .envs(&bed.settings)
+            .env("NO_COLOR", "1")
+            .env("TERM", "xterm");
+        let (status, screen) = Terminal::run(&check).end();
+        assert_eq!(status, 0, "{screen}");
+        assert!(screen.contains("failures: 0, warnings: 0"), "{screen}");
+        let longest = screen.lines().map(|line| line.trim_end().chars().count());
+        assert_eq!(longest.max().map(|it| it <= 80), Some(true), "{screen}");
+
         // Whoever is not root hears what he may not know.
         let said = as_somebody(&bed, &["--env-file", "/proc/1/environ"]);
         let unreadable = "not checked: the settings: /proc/1/environ: Permission denied";
@@ -62,6 +77,84 @@ fn a_node_on_which_all_is_well_has_nothing_to_be_mended() {
         ] {
             assert!(said.output.contains(part), "{part}: {said:?}");
         }
+    });
+}
+
+/// A file system whose server is gone: whoever asks for anything in it waits. It is over when the file
+/// that is returned is closed.
+fn dead_file_system(at: &Path) -> File {
+    let server = OpenOptions::new().read(true).write(true).open("/dev/fuse");
+    let server = server.expect("FUSE, which stands in for a network's file system");
+    let options = format!(
+        "fd={},rootmode=40000,user_id=0,group_id=0",
+        server.as_raw_fd()
+    );
+    fs::create_dir(at).unwrap();
+    let flags = MsFlags::empty();
+    mount(Some("dead"), at, Some("fuse"), flags, Some(&*options)).unwrap();
+    server
+}
+
+#[test]
+fn what_hangs_on_the_node_is_found_in_bounded_time() {
+    in_own_namespaces(|| {
+        let bed = Bed::new();
+        let dead = bed.lab.node.path("dead");
+        let server = dead_file_system(&dead);
+        let in_it = |name: &str| dead.join(name).to_str().unwrap().to_owned();
+        let hangs = ["could not be looked at within 8 s", "/proc/mounts"];
+        for (named, groups) in [
+            (&[("VAULT_CACERT", "ca.crt")][..], &["configuration"][..]),
+            (
+                &[
+                    ("VAULTTMPFS_SOCKET", "agent.sock"),
+                    ("VAULTTMPFS_GENERATOR_TOKEN_PATH", "token"),
+                ],
+                &["agent", "token file"],
+            ),
+        ] {
+            let mut settings = bed.settings.clone();
+            settings.extend(
+                named
+                    .iter()
+                    .map(|(name, file)| ((*name).to_owned(), in_it(file))),
+            );
+            let begun = Instant::now();
+            let (_, findings) = bed.run(&settings, &[]);
+            assert!(begun.elapsed() < BOUND, "{:?}", begun.elapsed());
+            let hanging = findings.iter().filter(|one| {
+                let text = one["text"].as_str().unwrap();
+                hangs.iter().all(|word| text.contains(word))
+            });
+            let hanging: Vec<_> = hanging.map(|one| one["group"].as_str().unwrap()).collect();
+            assert_eq!(hanging, groups, "{findings:#?}");
+            // What does not hang is looked at all the same.
+            let others = findings
+                .iter()
+                .any(|one| one["group"] == "mounts" && one["level"] == "ok");
+            assert!(others, "{findings:#?}");
+        }
+        drop(server);
+
+        // A systemd that runs, as far as can be seen, and a bus that answers nobody.
+        fs::create_dir_all("/run/systemd/system").unwrap();
+        let programs = bed.lab.node.path("programs");
+        fs::create_dir(&programs).unwrap();
+        fs::write(programs.join("busctl"), "#!/bin/sh\nexec sleep 600\n").unwrap();
+        mode(&programs.join("busctl"), 0o755);
+        let path = format!("{}:/usr/bin:/bin", programs.display());
+        let begun = Instant::now();
+        bed.finds_with(
+            &[("PATH", &path)],
+            &[(
+                FAILURE,
+                &[
+                    "vaulttmpfs-agent.service: systemd does not say its LoadState",
+                    "busctl: not done in 5 s",
+                ],
+            )],
+        );
+        assert!(begun.elapsed() < BOUND, "{:?}", begun.elapsed());
     });
 }
 

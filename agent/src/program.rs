@@ -51,6 +51,23 @@ pub async fn output(
     Ok(said)
 }
 
+/// The same for whoever is in no runtime.
+///
+/// # Errors
+/// As above.
+pub fn output_here(
+    program: &str,
+    arguments: &[&str],
+    most: usize,
+    patience: Duration,
+) -> Result<Vec<u8>, String> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| format!("{program}: {error}"))?;
+    runtime.block_on(output(program, arguments, most, patience))
+}
+
 async fn read(from: Option<impl AsyncRead + Unpin>, most: usize) -> Vec<u8> {
     let mut bytes = Vec::new();
     if let Some(from) = from {
@@ -66,11 +83,7 @@ mod tests {
     use std::time::Instant;
 
     fn run(script: &str, most: usize, patience: Duration) -> Result<Vec<u8>, String> {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .unwrap();
-        runtime.block_on(output("sh", &["-c", script], most, patience))
+        output_here("sh", &["-c", script], most, patience)
     }
 
     const SOON: Duration = Duration::from_secs(60);
@@ -94,11 +107,7 @@ mod tests {
 
     #[test]
     fn one_that_is_not_there() {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .unwrap();
-        let failed = runtime.block_on(output("/nowhere/it", &[], 9, SOON));
+        let failed = output_here("/nowhere/it", &[], 9, SOON);
         assert!(failed.unwrap_err().starts_with("/nowhere/it: No such file"));
     }
 }
