@@ -70,7 +70,7 @@ async fn serve(locations: &Locations, agent: &Arc<Agent>) -> Exit {
     let stopping = Cell::new(false);
     let shutdown = async {
         let why = tokio::select! {
-            () = interrupt.comes() => "",
+            _ = interrupt.comes() => "",
             () = agent.restart.notified() => " to start anew",
         };
         stopping.set(true);

@@ -9,6 +9,7 @@ use super::trouble;
 use crate::config::VaultSettings;
 use crate::duration::to_go;
 use crate::failure::{Failure, Reason};
+use crate::interrupt::Interrupt;
 use crate::options::RoleName;
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
@@ -16,6 +17,10 @@ use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::time::{Sleep, sleep};
+
+/// So long an answer that may hold a token is waited for by who is interrupted.
+const GRACE: Duration = Duration::from_secs(10);
 
 /// Vault, for one command.
 pub struct Direct {
@@ -132,14 +137,18 @@ impl Direct {
     }
 
     /// Logs in.
-    pub async fn log_in(&self, as_whom: &Credentials<'_>) -> Result<Given, VaultError> {
+    pub async fn log_in(
+        &self,
+        as_whom: &Credentials<'_>,
+        interrupt: &Interrupt,
+    ) -> Result<Given, VaultError> {
         let path = format!("auth/{}/login/{}", as_whom.mount, as_whom.username);
         let body = json!({ "password": as_whom.password.expose_secret() });
         let anyone = Headers {
             namespace: self.settings.namespace.as_deref(),
             ..Headers::default()
         };
-        self.give(&path, &body, &anyone).await
+        self.give(&path, &body, &anyone, interrupt).await
     }
 
     /// Looks at a wrapping token, which stays whole.
@@ -163,8 +172,13 @@ impl Direct {
     }
 
     /// Unwraps a token. That works once.
-    pub async fn unwrap(&self, token: &SecretString) -> Result<Given, VaultError> {
-        self.give("sys/wrapping/unwrap", &json!({}), &self.headers(token))
+    pub async fn unwrap(
+        &self,
+        token: &SecretString,
+        interrupt: &Interrupt,
+    ) -> Result<Given, VaultError> {
+        let path = "sys/wrapping/unwrap";
+        self.give(path, &json!({}), &self.headers(token), interrupt)
             .await
     }
 
@@ -173,8 +187,9 @@ impl Direct {
         &self,
         token: &SecretString,
         new: &NewGenerator<'_>,
+        interrupt: &Interrupt,
     ) -> Result<Given, VaultError> {
-        self.give(&new.path(), &new.body(), &self.headers(token))
+        self.give(&new.path(), &new.body(), &self.headers(token), interrupt)
             .await
     }
 
@@ -229,33 +244,48 @@ impl Direct {
         answer.await.map(drop)
     }
 
-    /// A call that gives a token: repeated only where Vault surely made none.
+    /// A call that gives a token: repeated only where Vault surely made none and nobody interrupts, and
+    /// waited for [`GRACE`] when somebody does: nobody else could end that token.
     async fn give(
         &self,
         path: &str,
         body: &Value,
         headers: &Headers<'_>,
+        interrupt: &Interrupt,
     ) -> Result<Given, VaultError> {
         let answer = self
-            .repeated(VaultError::create_may_be_repeated, async || {
-                let call = Plain::post(path.to_owned(), body.to_string());
-                self.transport.call(call, headers).await
-            })
+            .repeated(
+                VaultError::create_may_be_repeated,
+                async |pause| interrupt.unless_it_comes(pause).await.is_ok(),
+                async || {
+                    let call = Plain::post(path.to_owned(), body.to_string());
+                    let answer = self.transport.call(call, headers);
+                    let answer = interrupt.with_grace(GRACE, answer).await;
+                    answer.unwrap_or(Err(VaultError::TimedOut(GRACE)))
+                },
+            )
             .await?;
         Given::parse(&answer)
     }
 
-    /// A call that may be made twice.
+    /// A call that may be made twice, and dropped at any time.
     async fn at_least_once<T>(
         &self,
         call: impl AsyncFn() -> Result<T, VaultError>,
     ) -> Result<T, VaultError> {
-        self.repeated(VaultError::read_may_be_repeated, call).await
+        let pausing = async |pause: Sleep| {
+            pause.await;
+            true
+        };
+        self.repeated(VaultError::read_may_be_repeated, pausing, call)
+            .await
     }
 
+    /// `goes_on` pauses, and says whether there is to be another try.
     async fn repeated<T>(
         &self,
         may_be: fn(&VaultError) -> bool,
+        goes_on: impl AsyncFn(Sleep) -> bool,
         call: impl AsyncFn() -> Result<T, VaultError>,
     ) -> Result<T, VaultError> {
         let mut tries = 0;
@@ -263,7 +293,9 @@ impl Direct {
             match call().await {
                 Err(error) if may_be(&error) && tries < self.settings.max_retries => {
                     let pause = PAUSES.0 * 2_u32.pow(tries.min(6));
-                    tokio::time::sleep(error.retry_after().unwrap_or(pause)).await;
+                    if !goes_on(sleep(error.retry_after().unwrap_or(pause))).await {
+                        return Err(error);
+                    }
                     tries += 1;
                 }
                 answer => return answer,

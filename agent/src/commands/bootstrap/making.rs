@@ -17,6 +17,10 @@ use secrecy::SecretString;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
+use tokio::time::timeout;
+
+/// How long ending one token may take, further tries included.
+const ENDING: Duration = Duration::from_secs(15);
 
 /// The value of `applications` in the token's metadata, as the first plugin wrote it.
 const APPLICATIONS: &str = crate::vault::calls::CREATOR;
@@ -72,8 +76,7 @@ impl<'a> Making<'a> {
         }
     }
 
-    /// From the login to the token in its place. A call that may give a token is waited for whatever
-    /// happens: else nobody could end that token.
+    /// From the login to the token in its place, or to where it is interrupted.
     pub(super) async fn carry_out(&mut self, login: &Login) -> Result<(), Problem> {
         self.interrupt.go_on()?;
         let (by, unwrapped) = match login {
@@ -103,8 +106,8 @@ impl<'a> Making<'a> {
         };
         self.interrupt.go_on()?;
         if let Some(vault_side) = &self.order.vault_side {
-            vault_side.make(self.vault, &by, self.interrupt).await?;
-            self.interrupt.go_on()?;
+            let made = vault_side.make(self.vault, &by);
+            self.interrupt.unless_it_comes(made).await??;
         }
         let made = self
             .create(&by, login)
@@ -130,7 +133,7 @@ impl<'a> Making<'a> {
     }
 
     async fn log_in(&mut self, as_whom: &Credentials<'_>) -> Result<SecretString, Problem> {
-        let given = self.vault.log_in(as_whom).await;
+        let given = self.vault.log_in(as_whom, self.interrupt).await;
         let given = given.map_err(|error| self.no_login(as_whom, &error))?;
         self.login = Some(given.token.clone());
         let Credentials {
@@ -171,7 +174,7 @@ impl<'a> Making<'a> {
                 ),
             ));
         }
-        let given = self.vault.unwrap(token).await;
+        let given = self.vault.unwrap(token, self.interrupt).await;
         let given = given.map_err(|error| self.spent(&file, &error))?;
         self.login = Some(given.token.clone());
         say(&format!("unwrapped: the token in {file}"));
@@ -238,7 +241,7 @@ impl<'a> Making<'a> {
                 .filter_map(|(key, value)| Some((key, value?)))
                 .collect::<BTreeMap<_, _>>(),
         };
-        match self.vault.create(by, &new).await {
+        match self.vault.create(by, &new, self.interrupt).await {
             Ok(given) => {
                 self.made = Some(given.token.clone());
                 for warning in &given.warnings {
@@ -301,7 +304,8 @@ impl<'a> Making<'a> {
     }
 
     async fn put(&mut self, given: &Given, trial: &Trial) -> Result<(), Problem> {
-        self.place.put(&given.token).await?;
+        let put = self.place.put(&given.token);
+        self.interrupt.unless_it_comes(put).await??;
         self.made = None;
         // A look-up shows the period as it was asked for; the lifetime is capped (tried on OpenBao).
         let granted = match trial.generator.period {
@@ -336,7 +340,8 @@ impl<'a> Making<'a> {
             (self.login.take(), "the login's token"),
         ] {
             let Some(token) = token else { continue };
-            if let Err(error) = self.vault.revoke(&token).await {
+            let ended = timeout(ENDING, self.vault.revoke(&token)).await;
+            if let Err(error) = ended.unwrap_or(Err(VaultError::TimedOut(ENDING))) {
                 complain(&format!(
                     "{what} could not be revoked ({error}): it lives until its time is over"
                 ));

@@ -33,6 +33,9 @@ const POLICIES: &str = "applications_token_creator";
 /// Survives three weeks without the agent: two thirds of it, as it is renewed at a third.
 const PERIOD: &str = "768h";
 
+/// How long it may take to look, and then to make the token, in times of one try of a call.
+const PATIENCE: u32 = 10;
+
 /// What is to be made, and by whom.
 #[derive(Args, Debug)]
 pub struct Bootstrap {
@@ -91,6 +94,15 @@ impl Problem {
         let message = message.into();
         Self { exit, message }
     }
+
+    /// The same of work that was interrupted, and told by another exit status.
+    fn cut_short(self, why: Interrupted) -> Self {
+        let cut = Self::from(why);
+        if cut.exit == self.exit {
+            return self;
+        }
+        Self::new(cut.exit, format!("{}: {}", cut.message, self.message))
+    }
 }
 
 impl From<Failure> for Problem {
@@ -100,8 +112,14 @@ impl From<Failure> for Problem {
 }
 
 impl From<Interrupted> for Problem {
-    fn from(_: Interrupted) -> Self {
-        Self::new(Exit::Interrupted, "interrupted")
+    fn from(why: Interrupted) -> Self {
+        match why {
+            Interrupted::BySomebody => Self::new(Exit::Interrupted, "interrupted"),
+            Interrupted::TimeIsOver => Self::new(
+                Exit::Unavailable,
+                format!("not done within {PATIENCE} times VAULT_CLIENT_TIMEOUT: is Vault slow?"),
+            ),
+        }
     }
 }
 
@@ -134,32 +152,30 @@ impl Bootstrap {
             complain(&doubt);
         }
         let place = self.place(&questions, &settings).await?;
-        place.prepare().await?;
+        let bound = settings.vault.timeout.saturating_mul(PATIENCE);
+        let looking = interrupt.within(bound);
+        looking.unless_it_comes(place.prepare()).await??;
         // What is said of the token names the file.
         settings.generator_token_path = place.path().to_owned();
         let vault = Direct::new(&settings.vault)?;
-        interrupt.unless_it_comes(vault.health()).await??;
+        looking.unless_it_comes(vault.health()).await??;
         let session = Session::new(&settings, Arc::default());
         if !self.force {
-            let kept = interrupt
-                .unless_it_comes(self.kept(&session, &place))
-                .await??;
-            if kept {
+            let kept = self.kept(&session, &place);
+            if looking.unless_it_comes(kept).await?? {
                 return Ok(());
             }
         }
         let order = self.order(&questions, &settings).await?;
         let login = Login::of(self, &questions).await?;
+        let interrupt = interrupt.within(bound);
         let mut making = Making::new(&vault, &session, &interrupt, &place, &order);
-        let outcome = making.carry_out(&login).await;
-        if matches!(
-            outcome,
-            Err(Problem {
-                exit: Exit::Interrupted,
-                ..
-            })
-        ) {
-            complain("interrupted: what was made is ended first");
+        let mut outcome = making.carry_out(&login).await;
+        if let Err(why) = interrupt.go_on() {
+            outcome = outcome.map_err(|problem| {
+                complain("cut short: what was made is ended first");
+                problem.cut_short(why)
+            });
         }
         making.clean_up().await;
         outcome

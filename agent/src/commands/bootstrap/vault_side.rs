@@ -4,7 +4,6 @@
 use super::Problem;
 use crate::commands::say;
 use crate::exit::Exit;
-use crate::interrupt::Interrupt;
 use crate::vault::{Direct, VaultError};
 use secrecy::SecretString;
 use serde_json::{Map, Value, json};
@@ -67,15 +66,9 @@ impl VaultSide {
         Ok(Self([for_pods, roles, own].concat()))
     }
 
-    /// Makes what is missing. What is there stays as it is.
-    pub(super) async fn make(
-        &self,
-        vault: &Direct,
-        token: &SecretString,
-        interrupt: &Interrupt,
-    ) -> Result<(), Problem> {
+    /// Makes what is missing, and may be dropped meanwhile. What is there stays as it is.
+    pub(super) async fn make(&self, vault: &Direct, token: &SecretString) -> Result<(), Problem> {
         for part in &self.0 {
-            interrupt.go_on()?;
             let path = part.path();
             let refused = |error: VaultError| refused(vault, &path, &error);
             if vault.has(token, &path).await.map_err(refused)? {

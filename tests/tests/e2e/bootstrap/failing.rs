@@ -123,6 +123,100 @@ fn an_answer_that_is_lost_is_told_of_and_not_asked_for_again() {
     let _ = site.looked_up();
 }
 
+/// Bootstrap on a terminal, as `alice`, with more settings and all but one question answered.
+fn at_the_last_question(site: &Site, more: &[(&str, &str)]) -> Terminal {
+    let (password, path) = (site.password_file(), site.path());
+    let mut command = site.command(&[
+        "--method=userpass",
+        "--username=alice",
+        "--password-file",
+        &password,
+        "--policies",
+        GENERATOR_POLICY,
+        // An option that is empty is asked for.
+        "--role=",
+        "--period=48h",
+        "--path",
+        path.to_str().unwrap(),
+    ]);
+    command.envs(more.iter().copied());
+    let mut terminal = Terminal::run(&command);
+    terminal.shows("Token role");
+    terminal
+}
+
+/// Waits until this was asked for so often, and presses Ctrl-C; what was shown until the end.
+fn interrupted_after(site: &Site, terminal: Terminal, call: &str, tries: usize) -> String {
+    let proxy = site.lab.proxy();
+    eventually(&format!("{tries} times {call}"), || {
+        (proxy.count(call) >= tries).then_some(())
+    });
+    terminal.press("\x03");
+    let (status, screen) = terminal.end();
+    assert_eq!(status, 130, "{screen}");
+    assert!(proxy.count(call) <= tries + 1, "it went on: {screen}");
+    assert!(!site.path().exists());
+    screen
+}
+
+/// Without an interrupt they would take hours.
+const MANY_TRIES: (&str, &str) = ("VAULT_MAX_RETRIES", "1000");
+
+#[test]
+fn tries_that_would_go_on_are_cut_short_by_an_interrupt() {
+    let mut site = Site::of(Lab::builder().proxied()).with_alice("node-admin");
+    let create = "POST /v1/auth/token/create-orphan";
+    // Four tries are 1.75 s; the next pause alone is 2 s.
+    let later = || Fault::error(429, "come later");
+    site.lab.proxy().order(1000, create, later());
+    let terminal = at_the_last_question(&site, &[MANY_TRIES]);
+    terminal.types("");
+    let screen = interrupted_after(&site, terminal, create, 4);
+    assert!(screen.contains("interrupted: Vault at "), "{screen}");
+    assert_eq!(site.living("auth/userpass/login/alice"), 0);
+    site.assert_nothing_left();
+
+    // There is no login's token yet, and Vault could not end one.
+    let terminal = at_the_last_question(&site, &[MANY_TRIES]);
+    site.lab.vault.seal();
+    terminal.types("");
+    let screen = interrupted_after(&site, terminal, "POST /v1/auth/userpass/login/alice", 5);
+    assert!(screen.contains("is sealed"), "{screen}");
+    site.lab.vault.unseal();
+    site.assert_nothing_left();
+}
+
+#[test]
+fn a_vault_that_hangs_holds_an_interrupt_up_for_seconds() {
+    let site = Site::of(Lab::builder().proxied()).with_alice("node-admin");
+    let create = "POST /v1/auth/token/create-orphan";
+    site.lab
+        .proxy()
+        .order(1, create, Fault::Late(Duration::from_secs(300)));
+    let terminal = at_the_last_question(&site, &[("VAULT_CLIENT_TIMEOUT", "10m")]);
+    terminal.types("");
+    let screen = interrupted_after(&site, terminal, create, 1);
+    let lost = "there may be a token named token-vaulttmpfs-";
+    assert!(screen.contains(lost), "{screen}");
+    assert_eq!(site.living("auth/userpass/login/alice"), 0);
+}
+
+#[test]
+fn tries_that_go_on_end_with_the_time_for_all_of_it() {
+    let site = Site::of(Lab::builder().proxied()).with_alice("node-admin");
+    let create = "POST /v1/auth/token/create-orphan";
+    site.lab
+        .proxy()
+        .order(1000, create, Fault::error(429, "come later"));
+    let terminal = at_the_last_question(&site, &[MANY_TRIES, ("VAULT_CLIENT_TIMEOUT", "2s")]);
+    terminal.types("");
+    let (status, screen) = terminal.end();
+    assert_eq!(status, 69, "{screen}");
+    assert!(screen.contains("come later"), "{screen}");
+    assert_eq!(site.living("auth/userpass/login/alice"), 0);
+    site.assert_nothing_left();
+}
+
 #[test]
 fn a_token_that_is_just_being_made_is_waited_for_and_ended() {
     let site = Site::of(Lab::builder().proxied()).with_alice("node-admin");
@@ -132,25 +226,8 @@ fn a_token_that_is_just_being_made_is_waited_for_and_ended() {
         site.lab
             .proxy()
             .order(1, create, Fault::Late(Duration::from_secs(2)));
-        let password = site.password_file();
-        let login = [
-            "--method=userpass",
-            "--username=alice",
-            "--password-file",
-            &password,
-        ];
-        let all = [
-            "--policies",
-            GENERATOR_POLICY,
-            "--role=",
-            "--period=48h",
-            "--path",
-        ];
-        let path = site.path();
-        let arguments = [&login[..], &all, &[path.to_str().unwrap()]].concat();
-        // An option that is empty is asked for.
-        let mut terminal = Terminal::run(&site.command(&arguments));
-        terminal.answer("Token role", "");
+        let terminal = at_the_last_question(&site, &[]);
+        terminal.types("");
         eventually("the token to be asked for", || {
             (site.lab.proxy().count(create) > made).then_some(())
         });
@@ -159,7 +236,7 @@ fn a_token_that_is_just_being_made_is_waited_for_and_ended() {
         assert_eq!(status, 130, "{screen}");
         assert!(screen.contains("interrupted"), "{screen}");
         assert_eq!(site.lab.proxy().count(create), made + 1);
-        assert!(!path.exists());
+        assert!(!site.path().exists());
         site.assert_nothing_left();
     }
 }
