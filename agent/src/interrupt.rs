@@ -120,11 +120,14 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn work_with_a_bound_ends_with_its_time() {
         let interrupt = Interrupt::listen().unwrap();
-        let bounded = interrupt.within(Duration::from_secs(5));
+        let (bound, begun) = (Duration::from_secs(5), Instant::now());
+        let bounded = interrupt.within(bound);
         assert_eq!(bounded.unless_it_comes(async { 1 }).await, Ok(1));
         assert_eq!(bounded.go_on(), Ok(()));
         let never = bounded.unless_it_comes(pending::<()>()).await;
         assert_eq!(never, Err(Interrupted::TimeIsOver));
+        let took = begun.elapsed();
+        assert!(took >= bound && took < bound * 2, "{took:?}");
         assert_eq!(bounded.go_on(), Err(Interrupted::TimeIsOver));
         assert_eq!(interrupt.go_on(), Ok(()));
 

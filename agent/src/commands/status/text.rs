@@ -265,7 +265,7 @@ mod tests {
     fn hostile_texts_do_nothing() {
         let text = text(r#"{"version":"1\u001b[2J","reasons":["a\nready"]}"#);
         assert!(
-            !text.contains('\u{1b}') && text.contains("a\\u{a}ready"),
+            !text.contains('\u{1b}') && text.contains("a ready"),
             "{text}"
         );
     }
