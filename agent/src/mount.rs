@@ -61,8 +61,14 @@ impl Mounter {
         }
     }
 
+    /// Does before the next mount what it would have to wait for.
+    pub fn prepare(&self) {
+        self.volumes.prepare();
+    }
+
     /// Reads the default role before the first mount needs it, as soon as Vault can be asked.
     pub async fn warm(&self) {
+        self.prepare();
         self.session.until_ready().await;
         self.roles
             .refresh(&self.settings.pod_defaults.role, &self.session);

@@ -65,16 +65,26 @@ async fn make(connection: &Arc<Connection>, request: Request<Incoming>) -> Resul
     let alive = connection.alive.clone();
     let agent = Arc::clone(&connection.agent);
     tokio::spawn(async move {
-        let outcome = match parse(&body) {
-            Ok(request) => {
-                let outcome = mounter.mount(&request).await;
-                say(&request, mounter.role_of(&request), &outcome, started);
-                outcome.map(|volume| Undelivered::new(agent, volume))
-            }
-            Err(failure) => Err(failure),
+        let request = match parse(&body) {
+            Ok(request) => request,
+            Err(failure) => return drop(result.send(Err(failure))),
+        };
+        let outcome = mounter.mount(&request).await;
+        let said = Said {
+            request: &request,
+            role: mounter.role_of(&request),
+            duration_ms: crate::clock::millis(started.elapsed()),
+            outcome: outcome
+                .as_ref()
+                .map(|volume| volume.id)
+                .map_err(Failure::clone),
         };
         // Nobody there to take it? Then it ends as undelivered.
-        drop(result.send(outcome));
+        drop(result.send(outcome.map(|volume| Undelivered::new(agent, volume))));
+        // The answer goes out first.
+        tokio::task::yield_now().await;
+        said.log();
+        mounter.prepare();
         drop((alive, busy));
     });
     // The mount itself knows better what it waited for: it is to notice the time first.
@@ -293,32 +303,42 @@ fn parse(body: &[u8]) -> Result<MountRequest<'_>, Failure> {
 }
 
 /// One line in the log for each mount.
-fn say(
-    request: &MountRequest<'_>,
-    role: &str,
-    outcome: &Result<VolumeAnswer<'static>, Failure>,
-    started: std::time::Instant,
-) {
-    let option = |key: &str| request.options.get(key).map_or("", |value| value.as_ref());
-    let (pod, namespace) = (
-        option("kubernetes.io/pod.name"),
-        option("kubernetes.io/pod.namespace"),
-    );
-    let duration_ms = crate::clock::millis(started.elapsed());
-    match outcome {
-        Ok(volume) => {
-            tracing::info!(volume = %volume.id, pod, namespace, role, duration_ms, "a volume for {}", request.mount_dir);
-        }
-        Err(failure) => {
-            tracing::warn!(
-                reason = failure.reason.word(),
-                pod,
-                namespace,
-                role,
-                duration_ms,
-                "no volume for {}: {failure}",
-                request.mount_dir
-            );
+struct Said<'a> {
+    request: &'a MountRequest<'a>,
+    role: &'a str,
+    duration_ms: u64,
+    outcome: Result<VolumeId, Failure>,
+}
+
+impl Said<'_> {
+    fn log(&self) {
+        let Self {
+            request,
+            role,
+            duration_ms,
+            outcome,
+        } = self;
+        let option = |key: &str| request.options.get(key).map_or("", |value| value.as_ref());
+        let (pod, namespace) = (
+            option("kubernetes.io/pod.name"),
+            option("kubernetes.io/pod.namespace"),
+        );
+        let mount_dir = &request.mount_dir;
+        match outcome {
+            Ok(id) => {
+                tracing::info!(volume = %id, pod, namespace, role, duration_ms, "a volume for {mount_dir}");
+            }
+            Err(failure) => {
+                let reason = failure.reason.word();
+                tracing::warn!(
+                    reason,
+                    pod,
+                    namespace,
+                    role,
+                    duration_ms,
+                    "no volume for {mount_dir}: {failure}"
+                );
+            }
         }
     }
 }

@@ -24,6 +24,9 @@ use zeroize::Zeroizing;
 /// Room for a usual record: a file system's block, which it takes anyway. In bytes.
 const USUAL_RECORD: usize = 4096;
 
+/// What is in room that has no record yet.
+const NO_RECORD: [u8; USUAL_RECORD] = [b' '; USUAL_RECORD];
+
 /// A record is well below this; a larger file is damaged. In bytes.
 const MAX_RECORD: u64 = 64 * 1024;
 
@@ -39,6 +42,12 @@ const VOLUMES: &str = "volumes";
 
 /// Where files go that are damaged or another machine's, below the state directory.
 const SET_ASIDE: &str = "set-aside";
+
+/// Room for the next record, beside the records. Like all names with a dot it is gone with its agent.
+const SPARE: &str = ".spare";
+
+/// A file that is written to see whether there is room, beside it.
+const TRIAL: &str = ".trial";
 
 /// Says, below the state directory, that revocations are held, and why.
 const HOLD: &str = "hold";
@@ -87,13 +96,33 @@ impl Journal {
     /// Takes room for a record that is to come, so that a full disk is known before there is
     /// anything to record.
     pub fn reserve(&self, id: VolumeId) -> io::Result<()> {
-        self.write_new(id, &[b' '; USUAL_RECORD])
+        let room = self.new_file(id);
+        match fs::rename(self.directory.join(SPARE), &room) {
+            Ok(()) => Ok(()),
+            Err(_) => write_new(&room, &NO_RECORD),
+        }
     }
 
-    /// Gives the room back: nothing came.
+    /// Gives the room back: nothing came. The next record may have it.
     pub fn give_back(&self, id: VolumeId) {
         // What stays is removed at the next start.
-        let _ = fs::remove_file(self.new_file(id));
+        let _ = fs::rename(self.new_file(id), self.directory.join(SPARE));
+    }
+
+    /// Takes room for the next record, where none is there: [`Self::reserve`] is on a mount's path.
+    pub fn prepare(&self) {
+        let spare = self.directory.join(SPARE);
+        if !spare.exists() {
+            // A disk that is full is known when there is something to record.
+            let _ = write_new(&spare, &NO_RECORD);
+        }
+    }
+
+    /// Whether there is room for one more record, by a try.
+    pub fn has_room(&self) -> io::Result<()> {
+        let trial = self.directory.join(TRIAL);
+        write_new(&trial, &NO_RECORD)?;
+        fs::remove_file(trial)
     }
 
     /// Puts a record into the room that was reserved for it.
@@ -111,24 +140,8 @@ impl Journal {
 
     /// Puts a record in place of what was there.
     pub fn write(&self, record: &Record) -> io::Result<()> {
-        let written = self.write_new(record.id, &text(record)?);
+        let written = write_new(&self.new_file(record.id), &text(record)?);
         self.put_in_place(record.id, written)
-    }
-
-    fn write_new(&self, id: VolumeId, text: &[u8]) -> io::Result<()> {
-        let new = self.new_file(id);
-        let written = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o600)
-            .open(&new)
-            .and_then(|mut file| file.write_all(text));
-        if written.is_err() {
-            // A file that a full disk left half written takes room from the next.
-            let _ = fs::remove_file(&new);
-        }
-        written
     }
 
     fn put_in_place(&self, id: VolumeId, written: io::Result<()>) -> io::Result<()> {
@@ -238,6 +251,21 @@ impl Drop for Disk {
             let _ = thread.join();
         }
     }
+}
+
+fn write_new(path: &Path, text: &[u8]) -> io::Result<()> {
+    let written = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(path)
+        .and_then(|mut file| file.write_all(text));
+    if written.is_err() {
+        // A file that a full disk left half written takes room from the next.
+        let _ = fs::remove_file(path);
+    }
+    written
 }
 
 /// A record as it is written, no larger than what is read again.
@@ -434,6 +462,33 @@ mod tests {
         let file = dir.path().join("volumes").join(one.id.to_string());
         assert_eq!(file.metadata().unwrap().permissions().mode() & 0o777, 0o600);
         assert!(!format!("{one:?}").contains("inner-accessor"));
+    }
+
+    #[test]
+    fn room_is_taken_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let (journal, _) = Journal::open(dir.path(), &here()).unwrap();
+        let one = record(1, &here());
+        let names = || -> Vec<_> {
+            let entries = fs::read_dir(dir.path().join("volumes")).unwrap();
+            entries.map(|entry| entry.unwrap().file_name()).collect()
+        };
+        journal.prepare();
+        assert_eq!(names(), [SPARE]);
+        journal.reserve(one.id).unwrap();
+        assert_eq!(names().len(), 1, "the room that was there");
+        journal.give_back(one.id);
+        assert_eq!(names(), [SPARE]);
+        journal.reserve(one.id).unwrap();
+        journal.write_reserved(&one).unwrap();
+        assert_eq!(names(), [OsStr::new(&one.id.to_string())]);
+        // Without any it takes its own.
+        let two = record(2, &here());
+        journal.reserve(two.id).unwrap();
+        journal.write_reserved(&two).unwrap();
+        assert_eq!(names().len(), 2);
+        assert!(journal.has_room().is_ok());
+        assert_eq!(names().len(), 2);
     }
 
     #[test]

@@ -187,6 +187,11 @@ impl Volumes {
         Ok(id)
     }
 
+    /// Makes the next [`Self::begin`] quicker. For when no mount waits.
+    pub fn prepare(&self) {
+        self.journal.prepare();
+    }
+
     /// The attempt is over. If Vault made no token, or did not say so, nothing is left of it.
     pub fn over(&self, id: VolumeId) {
         let mut registry = self.lock();

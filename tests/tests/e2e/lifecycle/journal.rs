@@ -91,7 +91,9 @@ fn small_disk(lab: &Lab) -> PathBuf {
     state
 }
 
+/// Leaves no room at all, not even what the agent has taken ahead for one mount.
 fn fill(state: &Path) {
+    fs::remove_file(state.join("volumes/.spare")).unwrap();
     // The last byte: what is left of a page, too.
     let _ = fs::write(state.join("big"), vec![0; 1024 * 1024]);
     for number in 0..64 {
