@@ -110,7 +110,7 @@ fn of_generator(readings: &Readings, life: Life) {
         readings.gauge("vaulttmpfs_generator_token_ttl_seconds", help, number(ttl));
     }
     if let Some(period) = life.period {
-        let help = "Period of the generator token. Missing where it is not periodic, and before the first session.";
+        let help = "Period of the generator token, as Vault grants it. Missing where it is not periodic, and before the first session.";
         let name = "vaulttmpfs_generator_token_period_seconds";
         readings.gauge(name, help, number(period));
     }

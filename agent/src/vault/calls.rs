@@ -57,9 +57,12 @@ pub struct Generator {
     pub entity_id: String,
     /// What it has left to live, in seconds; 0 for ever.
     pub ttl: u64,
-    /// Its period in seconds, where it has one.
+    /// Its period in seconds, where it has one: what a renewal gives it.
     #[serde(default)]
     pub period: u64,
+    /// What it was given when it was made, in seconds.
+    #[serde(default)]
+    pub creation_ttl: u64,
     /// Can it be renewed?
     #[serde(default)]
     pub renewable: bool,
@@ -223,7 +226,12 @@ impl Transport {
         let body = self
             .call(LookupTokenSelfRequest::default(), headers)
             .await?;
-        data(&body, "not a token's look-up")
+        let mut generator: Generator = data(&body, "not a token's look-up")?;
+        // Shown as it was asked for; Vault grants no more than the mount's longest lease (tried on OpenBao).
+        if generator.creation_ttl > 0 {
+            generator.period = generator.period.min(generator.creation_ttl);
+        }
+        Ok(generator)
     }
 
     /// Reads a token role.

@@ -17,12 +17,14 @@ pub struct Lease {
     pub expires: Option<u64>,
     /// When it is renewed next; nothing where it cannot be.
     pub due: Option<u64>,
-    /// Its period in seconds, where it has one.
+    /// Its period in seconds, where it has one, as Vault granted it last.
     pub period: Option<u64>,
     /// Why the last renewal failed.
     pub trouble: Option<String>,
     failures: u32,
     random: u8,
+    /// Its renewals give it less and less at its end, whatever its period.
+    bounded: bool,
 }
 
 impl Lease {
@@ -39,6 +41,7 @@ impl Lease {
             trouble: None,
             failures: 0,
             random,
+            bounded: generator.explicit_max_ttl > 0,
         };
         let begun = now.saturating_sub(millis(whole.saturating_sub(left)));
         lease.begin(begun, whole, generator.renewable);
@@ -49,6 +52,9 @@ impl Lease {
     pub fn renewed(&mut self, renewal: Renewal, now: u64) {
         self.failures = 0;
         self.trouble = None;
+        if !self.bounded {
+            self.period = self.period.map(|_| renewal.ttl.as_secs());
+        }
         self.begin(now, renewal.ttl, renewal.renewable);
     }
 
@@ -145,5 +151,26 @@ mod tests {
         lease.renewed(renewal, now);
         assert_eq!(lease.due, Some(now + HOUR * 1000 / 3));
         assert_eq!(lease.trouble, None);
+    }
+
+    #[test]
+    fn the_period_is_what_a_renewal_gives_but_at_an_explicit_end() {
+        let renewal = Renewal {
+            ttl: Duration::from_secs(HOUR),
+            renewable: true,
+        };
+        for (period, explicit_max_ttl, expected) in [
+            (24 * HOUR, 0, Some(HOUR)),
+            (24 * HOUR, 48 * HOUR, Some(24 * HOUR)),
+            (0, 0, None),
+        ] {
+            let generator = Generator {
+                explicit_max_ttl,
+                ..token(24 * HOUR, period, true)
+            };
+            let mut lease = Lease::of(&generator, 0, 0);
+            lease.renewed(renewal, 0);
+            assert_eq!(lease.period, expected, "{period} {explicit_max_ttl}");
+        }
     }
 }

@@ -134,7 +134,7 @@ pub struct Live {
 pub struct Life {
     /// What it has left; nothing where it never ends.
     pub ttl: Option<u64>,
-    /// Its period, where it has one.
+    /// Its period, where it has one, as Vault grants it.
     pub period: Option<u64>,
     /// When it is renewed next; nothing where it cannot be.
     pub next_renewal: Option<u64>,

@@ -111,6 +111,24 @@ fn it_is_renewed_over_many_periods_without_a_mount() {
     let _ = lab.mounted(&lab.options());
 }
 
+/// Vault takes any period, and grants what its longest lease allows.
+#[test]
+fn its_period_is_what_vault_grants() {
+    let (mut lab, _) = with_token(&json!({"period": "8760h"}));
+    start(&mut lab);
+    let period = || lab.agent.get("/v1/status")["generator"]["period_s"].clone();
+    assert_eq!(period(), 768 * 3600);
+    let longest = json!({"max_lease_ttl": "100h"});
+    let root = lab.vault.root();
+    root.write("sys/auth/token/tune", &longest);
+    assert_eq!(lab.command(&["renew-token"]).status, 0);
+    assert_eq!(period(), 100 * 3600);
+    // What the alert on its end goes by: the whole of it is left.
+    let metrics = lab.agent.call("GET", "/metrics", "").body;
+    let line = "\nvaulttmpfs_generator_token_period_seconds 360000\n";
+    assert!(metrics.contains(line), "{metrics}");
+}
+
 #[test]
 fn a_root_token_is_refused() {
     let mut lab = Lab::builder().without_agent().start();

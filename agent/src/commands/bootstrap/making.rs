@@ -307,10 +307,10 @@ impl<'a> Making<'a> {
         let put = self.place.put(&given.token);
         self.interrupt.unless_it_comes(put).await??;
         self.made = None;
-        // A look-up shows the period as it was asked for; the lifetime is capped (tried on OpenBao).
         let granted = match trial.generator.period {
+            // The token role has it.
             0 => given.ttl,
-            period => given.ttl.min(Duration::from_secs(period)),
+            period => Duration::from_secs(period),
         };
         let wanted = self.order.period;
         let asked = if self.order.role.is_none() && granted < wanted {

@@ -105,6 +105,9 @@ fn a_generator_token_that_is_not_good_is_found() {
             fs::set_permissions(&token, fs::Permissions::from_mode(mode)).unwrap();
             finds(expected);
         }
+        // Vault grants less, and it is all there.
+        use_token(&bed, &json!({"period": "8760h"}));
+        bed.finds(&[agent_is_down]);
         use_token(&bed, &json!({"period": "", "ttl": "1h"}));
         finds((WARNING, &["is not periodic"]));
         use_token(&bed, &json!({"period": "2h"}));
