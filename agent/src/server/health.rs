@@ -5,6 +5,11 @@ use super::status::Agent;
 use crate::failure::{Failure, Reason};
 use hyper::StatusCode;
 use serde_json::json;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// A try whether the journal has room holds for so long.
+const HOLDS: Duration = Duration::from_secs(1);
 
 /// `GET /healthz`: 503 where a new start may mend something. That there is an answer shows that the
 /// one thread turns which does everything; the journal has another.
@@ -32,7 +37,26 @@ fn mountable(agent: &Agent) -> Result<(), Failure> {
     let mounter = agent.mounter()?;
     match agent.problem() {
         Some(failure) => Err(failure),
-        None => mounter.could_record(),
+        None => agent.last_try.or(|| mounter.could_record()),
+    }
+}
+
+/// The last try whether the journal has room. It writes a file, and anyone may ask.
+#[derive(Default)]
+pub(super) struct LastTry(Mutex<Option<(Instant, Result<(), Failure>)>>);
+
+impl LastTry {
+    /// What came of it, where it still holds, else of another.
+    fn or(&self, another: impl FnOnce() -> Result<(), Failure>) -> Result<(), Failure> {
+        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((at, outcome)) = &*last
+            && at.elapsed() < HOLDS
+        {
+            return outcome.clone();
+        }
+        let outcome = another();
+        *last = Some((Instant::now(), outcome.clone()));
+        outcome
     }
 }
 
@@ -95,6 +119,20 @@ mod tests {
         drop(well);
         let dead = agent(directory.path(), Journal::without_thread);
         assert_eq!(alive(&dead).status(), StatusCode::SERVICE_UNAVAILABLE);
+    }
+
+    #[test]
+    fn the_journal_is_not_tried_for_each_who_asks() {
+        let last = LastTry::default();
+        let mut tries = 0;
+        for _ in 0..1000 {
+            let outcome = last.or(|| {
+                tries += 1;
+                Err(Failure::new(Reason::Journal, "no room"))
+            });
+            assert!(outcome.is_err());
+        }
+        assert!(tries < 100, "{tries} tries");
     }
 
     #[test]

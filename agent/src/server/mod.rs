@@ -9,6 +9,7 @@ mod bind;
 mod connection;
 mod health;
 mod metrics;
+mod pace;
 mod peer;
 mod places;
 mod reload;

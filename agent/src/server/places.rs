@@ -1,8 +1,8 @@
-//! How many connections there are at once. When all places are taken, the oldest goes of those that
-//! have no work in progress: a mount never does, a silent crowd does.
+//! How many connections there are at once. When all places are taken, one goes that has no work in
+//! progress: a mount never does, a silent crowd does.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use tokio::sync::Notify;
 
@@ -28,6 +28,8 @@ pub(super) struct Room {
 pub(super) struct Seat {
     /// Things in progress that must not be cut off.
     busy: AtomicUsize,
+    /// It has shown that it has something to ask.
+    proven: AtomicBool,
     /// Another needs the place.
     pub(super) give_way: Notify,
 }
@@ -44,8 +46,8 @@ impl Places {
         }
     }
 
-    /// A place, at the cost of the oldest silent connection where none is left; nothing where all
-    /// have work in progress.
+    /// A place, at the cost of a silent connection where none is left; nothing where all have work in
+    /// progress.
     pub(super) fn take(&self, root: bool) -> Option<Arc<Seat>> {
         if root { &self.root } else { &self.others }.take()
     }
@@ -65,15 +67,14 @@ impl Room {
             taken.retain(|seat| seat.strong_count() > 0);
         }
         if taken.len() >= self.size {
-            let silent = taken
-                .iter()
-                .position(|seat| seat.upgrade().is_none_or(|seat| !seat.is_busy()))?;
+            let silent = first_to_go(&taken)?;
             if let Some(seat) = taken.remove(silent).and_then(|seat| seat.upgrade()) {
                 seat.give_way.notify_one();
             }
         }
         let seat = Arc::new(Seat {
             busy: AtomicUsize::new(0),
+            proven: AtomicBool::new(false),
             give_way: Notify::new(),
         });
         taken.push_back(Arc::downgrade(&seat));
@@ -81,7 +82,26 @@ impl Room {
     }
 }
 
+/// Which gives way: the oldest that has nothing in progress, first among those that never proved
+/// themselves.
+fn first_to_go(taken: &VecDeque<Weak<Seat>>) -> Option<usize> {
+    let goes = |may: fn(&Seat) -> bool| {
+        let gone_or = |seat: &Weak<Seat>| seat.upgrade().is_none_or(|seat| may(&seat));
+        taken.iter().position(gone_or)
+    };
+    goes(|seat| !seat.is_busy() && !seat.is_proven()).or_else(|| goes(|seat| !seat.is_busy()))
+}
+
 impl Seat {
+    /// Whoever has it has asked something.
+    pub(super) fn prove(&self) {
+        self.proven.store(true, Ordering::Relaxed);
+    }
+
+    fn is_proven(&self) -> bool {
+        self.proven.load(Ordering::Relaxed)
+    }
+
     pub(super) fn busy(self: &Arc<Self>) -> Busy {
         self.busy.fetch_add(1, Ordering::Relaxed);
         Busy(Arc::clone(self))
@@ -126,6 +146,21 @@ mod tests {
         assert!(places.take(true).is_none(), "all have work in progress");
         drop((work, working));
         assert!(!must_go(&seats[2]));
+    }
+
+    #[test]
+    fn who_never_asked_gives_way_to_a_crowd_before_who_did() {
+        let room = Room::new(2);
+        let seats = [room.take().unwrap(), room.take().unwrap()];
+        seats[0].prove();
+        let crowd: Vec<_> = (0..10).map(|_| room.take().unwrap()).collect();
+        assert!(!must_go(&seats[0]));
+        assert!(must_go(&seats[1]));
+        // But where all have asked, the oldest goes.
+        crowd[9].prove();
+        let _late = room.take().unwrap();
+        assert!(must_go(&seats[0]));
+        assert!(!must_go(&crowd[9]));
     }
 
     #[test]

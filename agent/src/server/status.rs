@@ -1,6 +1,7 @@
 //! What the agent says of itself.
 
 use super::answer::{self, Answer};
+use super::health::LastTry;
 use super::tcp::TcpAddress;
 use crate::clock;
 use crate::failure::{Failure, Reason};
@@ -31,6 +32,7 @@ pub struct Agent {
     pub restart: Notify,
     /// A call could not be served because of [`Duty::Misconfigured`].
     pub missed: Notify,
+    pub(super) last_try: LastTry,
 }
 
 /// At work, or kept from it.
@@ -145,6 +147,7 @@ impl Agent {
             supervised,
             restart: Notify::new(),
             missed: Notify::new(),
+            last_try: LastTry::default(),
         }
     }
 

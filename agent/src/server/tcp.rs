@@ -1,7 +1,8 @@
 //! The metrics' TCP address: `/metrics`, `/healthz` and `/readyz` for Prometheus and whoever watches from
 //! another machine, and nothing else. Mounts never come this way.
 
-use super::answer;
+use super::answer::{self, Answer};
+use super::pace::Pace;
 use super::places::{Room, Seat};
 use super::router;
 use super::status::Agent;
@@ -28,11 +29,12 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, timeout};
 use tokio_rustls::TlsAcceptor;
 
-/// The most connections at once; the longest silent one gives way to a new one.
+/// The most connections at once: see [`Room`] for which gives way to a new one.
 const MOST: usize = 16;
 
-/// Connections are accepted at least this far apart: a flood of handshakes is not to keep mounts waiting.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(10);
+/// Connections are accepted, and requests answered, at least this far apart, all clients together: a flood
+/// of either is not to keep mounts waiting, and a connection gets its share of this and no more.
+const APART: Duration = Duration::from_millis(10);
 
 /// After a failed accept this long passes before the next.
 const FAILED_PAUSE: Duration = Duration::from_secs(1);
@@ -58,6 +60,7 @@ pub struct TcpAddress {
     address: SocketAddr,
     tls: Option<Tls>,
     room: Room,
+    pace: Pace,
     /// Why nobody listens there, if so.
     unbound: Mutex<Option<String>>,
     stirred: Arc<Notify>,
@@ -67,6 +70,7 @@ pub struct TcpAddress {
 struct Visit {
     at: Arc<TcpAddress>,
     agent: Arc<Agent>,
+    seat: Arc<Seat>,
     begun: Instant,
     /// What it was made with.
     configuration: Option<Arc<ServerConfig>>,
@@ -85,6 +89,7 @@ impl TcpAddress {
             address: settings.address,
             tls,
             room: Room::new(MOST),
+            pace: Pace::new(APART),
             unbound: Mutex::default(),
             stirred,
         }
@@ -130,13 +135,13 @@ impl TcpAddress {
         let listener = self.bound().await;
         tracing::info!("metrics are at {} too", self.address);
         loop {
+            self.pace.turn().await;
             match listener.accept().await {
                 Ok((stream, _)) => {
                     // None has work in progress: there always is a place.
                     if let Some(seat) = self.room.take() {
                         tokio::spawn(visited(Arc::clone(self), Arc::clone(agent), stream, seat));
                     }
-                    tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
                 Err(error) => {
                     tracing::warn!("a connection for metrics was not accepted: {error}");
@@ -184,16 +189,17 @@ impl TcpAddress {
 
 async fn visited(at: Arc<TcpAddress>, agent: Arc<Agent>, stream: TcpStream, seat: Arc<Seat>) {
     tokio::select! {
-        () = visit(at, agent, stream) => {}
+        () = visit(at, agent, stream, &seat) => {}
         () = seat.give_way.notified() => {}
     }
 }
 
-async fn visit(at: Arc<TcpAddress>, agent: Arc<Agent>, stream: TcpStream) {
+async fn visit(at: Arc<TcpAddress>, agent: Arc<Agent>, stream: TcpStream, seat: &Arc<Seat>) {
     let configuration = at.tls.as_ref().map(Tls::current);
     let visit = |configuration| Visit {
         at: Arc::clone(&at),
         agent,
+        seat: Arc::clone(seat),
         begun: Instant::now(),
         configuration,
     };
@@ -235,19 +241,7 @@ fn nothing_here() -> Failure {
 
 impl Visit {
     async fn speak(self, stream: impl AsyncRead + AsyncWrite + Unpin) {
-        let service = service_fn(|request: Request<Incoming>| {
-            let mut answer = match router::observe(&self.agent, request.method(), request.uri()) {
-                Some(Ok(answer)) => answer,
-                Some(Err(failure)) => answer::refusal(&failure),
-                None => answer::refusal(&nothing_here()),
-            };
-            if self.is_over() {
-                answer
-                    .headers_mut()
-                    .insert(CONNECTION, HeaderValue::from_static("close"));
-            }
-            async move { Ok::<_, Infallible>(answer) }
-        });
+        let service = service_fn(|request| self.answer(request));
         // A broken connection is the client's affair: nothing can be said to it any more.
         let _ = http1::Builder::new()
             .timer(TokioTimer::new())
@@ -255,6 +249,22 @@ impl Visit {
             .max_buf_size(HEAD_SIZE)
             .serve_connection(TokioIo::new(stream), service)
             .await;
+    }
+
+    async fn answer(&self, request: Request<Incoming>) -> Result<Answer, Infallible> {
+        self.seat.prove();
+        self.at.pace.turn().await;
+        let mut answer = match router::observe(&self.agent, request.method(), request.uri()) {
+            Some(Ok(answer)) => answer,
+            Some(Err(failure)) => answer::refusal(&failure),
+            None => answer::refusal(&nothing_here()),
+        };
+        if self.is_over() {
+            answer
+                .headers_mut()
+                .insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        Ok(answer)
     }
 
     /// Whether the client is to connect anew for its next request, which costs it nothing: to see the
