@@ -28,7 +28,11 @@ use zeroize::Zeroizing;
 /// The first and the longest pause between two tries to get something from Vault.
 const PAUSES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
 
-/// The CAs of Vault are read again so often, and with each renewal.
+/// A certificate that was issued and is of no use is asked for again after this time at most: each stays
+/// in Vault until it ends.
+const LONGEST_USELESS: Duration = Duration::from_secs(3600);
+
+/// The CAs of Vault are read again so often.
 const CA_LIFE: Duration = Duration::from_secs(6 * 3600);
 
 /// They are read again for a client that was refused, but not more often than this.
@@ -64,7 +68,16 @@ struct Parts {
     vault_cas: Vec<CertificateDer<'static>>,
     configuration: Option<Arc<ServerConfig>>,
     file_trouble: Option<String>,
-    vault_trouble: Option<String>,
+    certificate_trouble: Option<String>,
+    ca_trouble: Option<String>,
+}
+
+/// Why there is no new certificate.
+enum NoCertificate {
+    /// Vault has issued none.
+    NotIssued(String),
+    /// Vault has issued one, and another would hardly be better.
+    Useless(String),
 }
 
 /// By what a changed file is told; nothing where there is none.
@@ -107,7 +120,11 @@ impl Tls {
     /// What is wrong with it, and what to do: each a line.
     pub(super) fn concerns(&self) -> Vec<String> {
         let parts = self.parts();
-        let troubles = [&parts.file_trouble, &parts.vault_trouble];
+        let troubles = [
+            &parts.file_trouble,
+            &parts.certificate_trouble,
+            &parts.ca_trouble,
+        ];
         troubles.into_iter().flatten().cloned().collect()
     }
 
@@ -118,85 +135,106 @@ impl Tls {
 
     /// Gets from Vault what comes from there, and renews it.
     pub(super) async fn keep(&self) -> Infallible {
-        let backends = self.backends();
-        if backends.is_empty() && !matches!(self.settings.identity, Identity::Pki { .. }) {
+        tokio::join!(self.keep_certificate(), self.keep_cas()).0
+    }
+
+    async fn keep_certificate(&self) -> Infallible {
+        let Identity::Pki {
+            backend,
+            role,
+            names,
+        } = &self.settings.identity
+        else {
             return std::future::pending().await;
-        }
-        let mut renew_at = 0;
+        };
+        let certificate = Certificate {
+            backend,
+            role,
+            names,
+        };
         let mut pause = PAUSES.0;
         loop {
             self.session.until_ready().await;
-            let renewed = self.renew(&mut renew_at, backends).await;
-            let done = renewed.is_ok();
-            self.conclude(&mut self.parts(), |parts| &mut parts.vault_trouble, renewed);
-            let now = clock::boottime_ms();
+            let renewed = self.renew_certificate(&certificate).await;
+            self.metrics.certificate_renewed(match renewed {
+                Ok(_) => Outcome::Done,
+                Err(_) => Outcome::Later,
+            });
+            let next = match &renewed {
+                Ok(next) => *next,
+                Err(_) => clock::boottime_ms() + clock::millis(pause),
+            };
+            pause = match &renewed {
+                Ok(_) => PAUSES.0,
+                Err(why) => why.pause_after(pause),
+            };
+            let outcome = renewed.map(drop).map_err(NoCertificate::why);
+            self.conclude(
+                &mut self.parts(),
+                |parts| &mut parts.certificate_trouble,
+                outcome,
+            );
+            timer::sleep_until(next).await;
+        }
+    }
+
+    async fn keep_cas(&self) -> Infallible {
+        let backends = self.backends();
+        if backends.is_empty() {
+            return std::future::pending().await;
+        }
+        let mut pause = PAUSES.0;
+        loop {
+            self.session.until_ready().await;
+            let read = self.read_cas(backends).await;
+            let mut parts = self.parts();
+            let taken = read.and_then(|cas| self.take_cas(&mut parts, cas));
+            let done = taken.is_ok();
+            self.conclude(&mut parts, |parts| &mut parts.ca_trouble, taken);
+            drop(parts);
             if done {
                 pause = PAUSES.0;
-                self.until_next(now, renew_at).await;
+                self.until_reread().await;
             } else {
-                timer::sleep_until(now + clock::millis(pause)).await;
+                timer::sleep_until(clock::boottime_ms() + clock::millis(pause)).await;
                 pause = (pause * 2).min(PAUSES.1);
             }
         }
     }
 
-    async fn until_next(&self, now: u64, renew_at: u64) {
-        let reread = if self.backends().is_empty() {
-            u64::MAX
-        } else {
-            now + clock::millis(CA_LIFE)
-        };
+    async fn until_reread(&self) {
+        let now = clock::boottime_ms();
         let refused = async {
-            if self.backends().is_empty() {
-                return std::future::pending().await;
-            }
             self.refused.notified().await;
             timer::sleep_until(now + clock::millis(CA_PAUSE)).await;
         };
         tokio::select! {
-            () = timer::sleep_until(renew_at.min(reread)) => {}
+            () = timer::sleep_until(now + clock::millis(CA_LIFE)) => {}
             () = refused => {}
         }
     }
 
-    /// One round: the certificate where it is time, and the CAs.
-    async fn renew(&self, renew_at: &mut u64, backends: &[String]) -> Result<(), String> {
-        if *renew_at <= clock::boottime_ms() {
-            *renew_at = match &self.settings.identity {
-                Identity::Files { .. } => u64::MAX,
-                Identity::Pki {
-                    backend,
-                    role,
-                    names,
-                } => {
-                    let certificate = Certificate {
-                        backend,
-                        role,
-                        names,
-                    };
-                    let renewed = self.renew_certificate(&certificate).await;
-                    self.metrics.certificate_renewed(match renewed {
-                        Ok(_) => Outcome::Done,
-                        Err(_) => Outcome::Later,
-                    });
-                    renewed?
-                }
-            };
-            self.configure(&mut self.parts())?;
-        }
+    /// The CAs of all these secrets engines, in the same order each time.
+    async fn read_cas(&self, backends: &[String]) -> Result<Vec<CertificateDer<'static>>, String> {
         let mut cas = Vec::new();
         for backend in backends {
-            let ca = self.turn().await?.ca(backend).await;
-            cas.push(ca.map_err(|error| {
-                format!("the CA of Vault's PKI {backend}, for clients of the metrics, cannot be read: {error}")
-            })?);
+            let unread = |error: VaultError| {
+                format!(
+                    "the CAs of Vault's PKI {backend}, for clients of the metrics, cannot be read: {error}"
+                )
+            };
+            let issuers = self.turn().await?.issuers(backend).await.map_err(unread)?;
+            for issuer in issuers {
+                let ca = self.turn().await?.issuer(backend, &issuer).await;
+                cas.push(ca.map_err(unread)?);
+            }
         }
-        self.take_cas(&mut self.parts(), cas)
+        Ok(cas)
     }
 
     /// Lets in clients of these CAs of Vault's from now on. As long as that cannot be, it is tried again.
     fn take_cas(&self, parts: &mut Parts, cas: Vec<CertificateDer<'static>>) -> Result<(), String> {
-        if parts.vault_cas == cas && parts.vault_trouble.is_none() {
+        if parts.vault_cas == cas && parts.ca_trouble.is_none() {
             return Ok(());
         }
         parts.vault_cas = cas;
@@ -205,23 +243,27 @@ impl Tls {
 
     /// Gets a certificate from Vault, for configurations from now on. Answers when to do so again, in
     /// milliseconds on `CLOCK_BOOTTIME`.
-    async fn renew_certificate(&self, certificate: &Certificate<'_>) -> Result<u64, String> {
+    async fn renew_certificate(&self, certificate: &Certificate<'_>) -> Result<u64, NoCertificate> {
         let begun = clock::boottime_ms();
-        let issued = self.turn().await?.issue(certificate).await;
+        let turn = self.turn().await.map_err(NoCertificate::NotIssued)?;
+        let issued = turn.issue(certificate).await;
         let issued = issued.map_err(|error| not_issued(certificate, &error))?;
         let ends = issued.ends;
         let life = Duration::from_secs(ends.saturating_sub(clock::wall_ms() / 1000));
         if life.is_zero() {
-            return Err(format!(
+            return Err(NoCertificate::Useless(format!(
                 "the metrics' certificate, which Vault at {} has just issued, has ended by this machine's clock: do the clocks agree?",
                 self.session.address()
-            ));
+            )));
         }
-        let identity = certified(issued.chain, &issued.key)
-            .map_err(|problem| format!("the certificate that Vault issued: {problem}"))?;
+        let identity = certified(issued.chain, &issued.key).map_err(|problem| {
+            NoCertificate::Useless(format!("the certificate that Vault issued: {problem}"))
+        })?;
         let mut parts = self.parts();
         parts.identity = Some(identity);
         parts.ends = Some(ends);
+        // What may be wrong with the CAs was told when they came.
+        let _ = self.configure(&mut parts);
         Ok(begun + clock::millis(next_renewal(life, random())))
     }
 
@@ -263,21 +305,20 @@ impl Tls {
     /// Makes the configuration for connections from now on, once nothing is missing. Where clients must show
     /// a certificate, there is none without a CA.
     fn configure(&self, parts: &mut Parts) -> Result<(), String> {
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        // First, so that an odd CA is told by whoever brings it.
+        let cas = parts.file_cas.iter().chain(&parts.vault_cas);
+        let verifier = verifier(cas, Arc::clone(&provider))?;
         let Some(identity) = &parts.identity else {
             return Ok(());
         };
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
+        let builder = ServerConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .map_err(|error| format!("TLS of the metrics cannot be set up: {error}"))?;
-        let builder = if self.settings.clients.is_some() {
-            let cas = parts.file_cas.iter().chain(&parts.vault_cas);
-            let Some(verifier) = verifier(cas, provider)? else {
-                return Ok(());
-            };
-            builder.with_client_cert_verifier(verifier)
-        } else {
-            builder.with_no_client_auth()
+        let builder = match (&self.settings.clients, verifier) {
+            (None, _) => builder.with_no_client_auth(),
+            (Some(_), Some(verifier)) => builder.with_client_cert_verifier(verifier),
+            (Some(_), None) => return Ok(()),
         };
         let resolver = SingleCertAndKey::from(Arc::clone(identity));
         let mut configuration = builder.with_cert_resolver(Arc::new(resolver));
@@ -384,7 +425,24 @@ fn stamp(path: &Path) -> Stamp {
     Some((file.dev(), file.ino(), file.size(), changed))
 }
 
-fn not_issued(certificate: &Certificate<'_>, error: &VaultError) -> String {
+impl NoCertificate {
+    /// The pause before the try after the next.
+    fn pause_after(&self, pause: Duration) -> Duration {
+        let longest = match self {
+            Self::NotIssued(_) => PAUSES.1,
+            Self::Useless(_) => LONGEST_USELESS,
+        };
+        (pause * 2).min(longest)
+    }
+
+    fn why(self) -> String {
+        match self {
+            Self::NotIssued(why) | Self::Useless(why) => why,
+        }
+    }
+}
+
+fn not_issued(certificate: &Certificate<'_>, error: &VaultError) -> NoCertificate {
     let path = format!("{}/issue/{}", certificate.backend, certificate.role);
     let what_to_do = if error.is_denied() {
         format!(
@@ -393,9 +451,9 @@ fn not_issued(certificate: &Certificate<'_>, error: &VaultError) -> String {
     } else {
         "it is tried again; does VAULTTMPFS_METRICS_PKI_ROLE name a role of that PKI, and does it allow VAULTTMPFS_METRICS_NAMES?".to_owned()
     };
-    format!(
+    NoCertificate::NotIssued(format!(
         "the metrics' certificate could not be had from Vault at {path} ({error}): {what_to_do}"
-    )
+    ))
 }
 
 /// At two thirds of its life, or a little before: certificates of nodes that started together are not
@@ -455,7 +513,7 @@ mod tests {
         let round = |cas| {
             let mut parts = tls.parts();
             let taken = tls.take_cas(&mut parts, cas);
-            tls.conclude(&mut parts, |parts| &mut parts.vault_trouble, taken);
+            tls.conclude(&mut parts, |parts| &mut parts.ca_trouble, taken);
         };
         for _ in 0..2 {
             round(vec![CertificateDer::from_slice(b"no certificate")]);
@@ -463,6 +521,19 @@ mod tests {
         }
         round(Vec::new());
         assert!(tls.concerns().is_empty(), "{:?}", tls.concerns());
+    }
+
+    #[test]
+    fn vault_is_not_made_to_issue_what_is_of_no_use_again_and_again() {
+        let after = |tries, why: NoCertificate| {
+            (0..tries).fold(PAUSES.0, |pause, _| why.pause_after(pause))
+        };
+        let [not_issued, useless] = [NoCertificate::NotIssued, NoCertificate::Useless];
+        for (tries, no, of_no_use) in [(1, 2, 2), (5, 32, 32), (6, 60, 64), (20, 60, 3600)] {
+            let seconds = Duration::from_secs;
+            assert_eq!(after(tries, not_issued(String::new())), seconds(no));
+            assert_eq!(after(tries, useless(String::new())), seconds(of_no_use));
+        }
     }
 
     #[test]

@@ -10,6 +10,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use zeroize::Zeroizing;
 
@@ -42,9 +43,20 @@ impl Turn<'_> {
         self.heed(answer).await
     }
 
-    /// Reads the CA by which a secrets engine signs.
-    pub async fn ca(self, backend: &str) -> Result<CertificateDer<'static>, VaultError> {
-        let answer = self.transport().ca(backend, &self.headers()).await;
+    /// Lists the issuers by which a secrets engine signs, or has signed.
+    pub async fn issuers(self, backend: &str) -> Result<Vec<String>, VaultError> {
+        let answer = self.transport().issuers(backend, &self.headers()).await;
+        self.heed(answer).await
+    }
+
+    /// Reads an issuer's certificate.
+    pub async fn issuer(
+        self,
+        backend: &str,
+        issuer: &str,
+    ) -> Result<CertificateDer<'static>, VaultError> {
+        let headers = self.headers();
+        let answer = self.transport().issuer(backend, issuer, &headers).await;
         self.heed(answer).await
     }
 }
@@ -59,19 +71,52 @@ impl Transport {
         Issued::parse(&body)
     }
 
-    async fn ca(
+    /// Anyone may ask for issuers, without a right (tried on `OpenBao`). The chain of the default one,
+    /// `ca_chain`, does not have the one that was default before.
+    async fn issuers(
         &self,
         backend: &str,
         headers: &Headers<'_>,
+    ) -> Result<Vec<String>, VaultError> {
+        let request = Plain::list(format!("{backend}/issuers"));
+        let issuers: Issuers = data(&self.call(request, headers).await?, "not a PKI's issuers")?;
+        Ok(issuers.that_sign())
+    }
+
+    async fn issuer(
+        &self,
+        backend: &str,
+        issuer: &str,
+        headers: &Headers<'_>,
     ) -> Result<CertificateDer<'static>, VaultError> {
         #[derive(Deserialize)]
-        struct Ca {
+        struct Issuer {
             certificate: String,
         }
-        const WHAT: &str = "not a PKI's CA";
-        let request = Plain::get(format!("{backend}/cert/ca"));
-        let ca: Ca = data(&self.call(request, headers).await?, WHAT)?;
-        certificate(&ca.certificate).ok_or(VaultError::NotUnderstood(WHAT))
+        const WHAT: &str = "not a PKI's issuer";
+        let request = Plain::get(format!("{backend}/issuer/{issuer}/json"));
+        let issuer: Issuer = data(&self.call(request, headers).await?, WHAT)?;
+        certificate(&issuer.certificate).ok_or(VaultError::NotUnderstood(WHAT))
+    }
+}
+
+#[derive(Deserialize)]
+struct Issuers {
+    key_info: BTreeMap<String, Issuer>,
+}
+
+#[derive(Deserialize)]
+struct Issuer {
+    #[serde(default)]
+    key_id: String,
+}
+
+impl Issuers {
+    /// One without a key is there for its chain: it is another's, and has signed for others, too.
+    fn that_sign(self) -> Vec<String> {
+        let issuers = self.key_info.into_iter();
+        let with_key = issuers.filter(|(_, issuer)| !issuer.key_id.is_empty());
+        with_key.map(|(id, _)| id).collect()
     }
 }
 

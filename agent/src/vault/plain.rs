@@ -22,6 +22,13 @@ impl Plain {
         }
     }
 
+    pub(super) fn list(path: impl Into<Cow<'static, str>>) -> Self {
+        Self {
+            method: RequestMethod::LIST,
+            ..Self::get(path)
+        }
+    }
+
     /// With a body that may hold a secret.
     pub(super) fn post(path: impl Into<Cow<'static, str>>, body: String) -> Self {
         Self {

@@ -195,7 +195,8 @@ fn template(path: &str) -> &'static str {
         "auth/token/revoke-accessor" => "auth/token/revoke-accessor",
         _ if path.starts_with("auth/token/create/") => "auth/token/create/{role}",
         _ if path.starts_with("auth/token/roles/") => "auth/token/roles/{role}",
-        _ if path.ends_with("/cert/ca") => "{pki}/cert/ca",
+        _ if path.ends_with("/issuers") => "{pki}/issuers",
+        _ if path.contains("/issuer/") => "{pki}/issuer/{id}",
         _ if path.contains("/issue/") => "{pki}/issue/{role}",
         _ => "other",
     }

@@ -1,6 +1,7 @@
 //! Metrics over TLS with a certificate of Vault's PKI, scraped by a real Prometheus.
 
 use super::{family_names, promtool_is_content, rules};
+use crate::lifecycle::clock::{Clock, WALL};
 use serde_json::json;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -22,6 +23,17 @@ const RULES: &str = r#"path "nodes/issue/node" { capabilities = ["update"] }"#;
 
 impl Pki {
     fn start(role: &serde_json::Value, rules: &str) -> Self {
+        let mut pki = Self::without_agent(role, rules);
+        pki.start_agent();
+        pki
+    }
+
+    fn start_agent(&mut self) {
+        self.lab.agent.start();
+        self.lab.agent.wait_until_ready();
+    }
+
+    fn without_agent(role: &serde_json::Value, rules: &str) -> Self {
         let address = SocketAddr::from(([127, 0, 0, 1], free_port()));
         let mut lab = Lab::builder().without_agent().start();
         let root = lab.vault.root();
@@ -42,8 +54,6 @@ impl Pki {
         // No key may be in the log, however much is said there.
         let all = ("VAULTTMPFS_LOG_LEVEL".to_owned(), "debug".to_owned());
         lab.agent.settings.extend([all]);
-        lab.agent.start();
-        lab.agent.wait_until_ready();
         Self { lab, address, ca }
     }
 
@@ -223,6 +233,28 @@ fn a_right_that_is_missing_is_named_and_waited_for() {
 }
 
 #[test]
+fn a_pki_of_the_clients_that_is_not_there_is_named_and_waited_for() {
+    let mut pki = Pki::without_agent(&json!({"ttl": "1h"}), RULES);
+    let backends = "VAULTTMPFS_METRICS_CLIENT_CA_BACKENDS".to_owned();
+    let settings = &mut pki.lab.agent.settings;
+    settings.insert(backends, "team/clients, team/later".to_owned());
+    pki.start_agent();
+    let concerns = || pki.lab.agent.get("/v1/status")["concerns"].to_string();
+    let said = "the CAs of Vault's PKI team/later";
+    eventually("it to be said", || concerns().contains(said).then_some(()));
+    assert_eq!(pki.lab.agent.log().matches(said).count(), 1);
+    assert!(pki.connect().is_none(), "all CAs or none");
+    let root = pki.lab.vault.root();
+    root.make_pki("team/later", &json!({"ttl": "1h", "server_flag": false}));
+    let client = root.issue("team/later", "prometheus");
+    eventually_within(Duration::from_secs(150), "its client to be let in", || {
+        let connection = Connection::tls(pki.address, &pki.ca, Some(&client));
+        connection.ok()?.get("/metrics").ok()
+    });
+    eventually("all to be well", || (concerns() == "[]").then_some(()));
+}
+
+#[test]
 fn a_new_ca_of_the_clients_is_learnt_from_the_first_that_is_refused() {
     let pki = Pki::start(&json!({"ttl": "1h"}), RULES);
     let mut old = eventually("the certificate", || pki.connect());
@@ -237,6 +269,7 @@ fn a_new_ca_of_the_clients_is_learnt_from_the_first_that_is_refused() {
         text(&issuers["data"]["default"]),
         text(&next["data"]["issuer_id"])
     );
+    let before = root.issue("team/clients", "prometheus");
     root.write("team/clients/config/issuers", &json!({"default": "next"}));
     eventually_within(
         Duration::from_secs(150),
@@ -245,4 +278,87 @@ fn a_new_ca_of_the_clients_is_learnt_from_the_first_that_is_refused() {
     );
     let answer = old.get("/metrics").unwrap();
     assert!(answer.closes, "{answer:?}");
+    // Until it has a certificate of the new one, a client shows that of the old.
+    let get = || Connection::tls(pki.address, &pki.ca, Some(&before))?.get("/metrics");
+    assert_eq!(get().expect("the old CA's client").status, 200);
+
+    // The new one without its elder: its clients are let in, and no others.
+    root.delete(&format!(
+        "team/clients/issuer/{}",
+        text(&issuers["data"]["default"])
+    ));
+    let stranger = root.issue("nodes", "stranger");
+    eventually_within(
+        Duration::from_secs(150),
+        "a client of the old CA to be refused",
+        || {
+            // Whoever is refused has the CAs read anew.
+            let _ = Connection::tls(pki.address, &pki.ca, Some(&stranger))
+                .and_then(|mut it| it.get("/metrics"));
+            get().is_err().then_some(())
+        },
+    );
+    assert!(
+        pki.connect()
+            .is_some_and(|mut it| it.get("/metrics").is_ok())
+    );
+}
+
+/// Those above an intermediate one sign for others, too.
+#[test]
+fn a_ca_that_is_there_for_its_chain_alone_lets_nobody_in() {
+    let pki = Pki::start(&json!({"ttl": "1h"}), RULES);
+    let root = pki.lab.vault.root();
+    let _ = eventually("the certificate", || pki.connect());
+    root.make_pki("above", &json!({"ttl": "1h", "server_flag": false}));
+    let request = json!({"common_name": "below", "key_type": "ec", "key_bits": 256});
+    let request = root.write("team/clients/intermediate/generate/internal", &request);
+    let request = json!({"csr": request["data"]["csr"], "common_name": "below"});
+    let signed = root.write("above/root/sign-intermediate", &request)["data"].clone();
+    let both = format!(
+        "{}
+{}",
+        text(&signed["certificate"]),
+        text(&signed["issuing_ca"])
+    );
+    let set = json!({ "certificate": both });
+    let imported = root.write("team/clients/intermediate/set-signed", &set);
+    let issuers = imported["data"]["imported_issuers"]
+        .as_array()
+        .expect("issuers");
+    assert_eq!(issuers.len(), 2, "{imported}");
+    let below = issuers.iter().find(|one| {
+        let key = &imported["data"]["mapping"][text(one)];
+        key.as_str().is_some_and(|key| !key.is_empty())
+    });
+    let default = json!({"default": below.expect("one with a key")});
+    root.write("team/clients/config/issuers", &default);
+    eventually_within(
+        Duration::from_secs(150),
+        "a client of the intermediate CA to be let in",
+        || pki.connect()?.get("/metrics").ok(),
+    );
+    let client = root.issue("above", "prometheus");
+    let get =
+        Connection::tls(pki.address, &pki.ca, Some(&client)).and_then(|mut it| it.get("/metrics"));
+    assert!(get.is_err(), "{get:?}");
+}
+
+/// As where a clock is wrong. Each would be kept by Vault until it ends.
+#[test]
+fn a_certificate_that_is_of_no_use_is_said_once() {
+    const DAY: i64 = 24 * 3600;
+    let mut pki = Pki::without_agent(&json!({"ttl": "1h"}), RULES);
+    let clock = Clock::of(WALL, &pki.lab.node, &mut pki.lab.agent.settings);
+    clock.step_to(DAY);
+    pki.start_agent();
+    let concerns = || pki.lab.agent.get("/v1/status")["concerns"].to_string();
+    let issued = || pki.lab.vault.count("nodes/issue/node");
+    let said = "do the clocks agree?";
+    eventually("it to be said", || concerns().contains(said).then_some(()));
+    eventually("another try", || (issued() >= 3).then_some(()));
+    assert_eq!(pki.lab.agent.log().matches(said).count(), 1);
+    clock.step_to(0);
+    eventually_within(Duration::from_secs(90), "a certificate", || pki.connect());
+    eventually("all to be well", || (concerns() == "[]").then_some(()));
 }
