@@ -5,7 +5,8 @@ use super::status::{Agent, Duty};
 use crate::failure::{Failure, Reason};
 use crate::metrics::{Readings, number, process};
 use crate::vault::session::Life;
-use crate::volumes::Counts;
+use crate::volumes::{Condition, Counts, Volumes};
+use clap::ValueEnum;
 use http_body_util::Full;
 use hyper::Response;
 use hyper::header::{CONTENT_TYPE, HeaderValue};
@@ -43,6 +44,7 @@ pub(super) fn scrape(agent: &Agent) -> Result<Answer, Failure> {
             let name = "vaulttmpfs_metrics_certificate_expiry_timestamp_seconds";
             readings.gauge(name, help, number(ends));
         }
+        by_state(&readings, volumes);
         of_volumes(&readings, volumes.counts());
         if let Some(life) = session.life() {
             of_generator(&readings, life);
@@ -60,18 +62,20 @@ pub(super) fn scrape(agent: &Agent) -> Result<Answer, Failure> {
     Ok(answer)
 }
 
+fn by_state(readings: &Readings, volumes: &Volumes) {
+    let conditions = volumes.conditions();
+    for condition in Condition::value_variants() {
+        let volumes = conditions.get(condition).copied().unwrap_or_default();
+        readings.gauges(
+            "vaulttmpfs_volumes",
+            "Volumes, by the state that `vaulttmpfs volumes` shows.",
+            "state",
+            &[(&condition.word(), count(volumes))],
+        );
+    }
+}
+
 fn of_volumes(readings: &Readings, counts: Counts) {
-    readings.gauges(
-        "vaulttmpfs_volumes",
-        "Volumes, by state: kept (its token is kept alive), unmanaged (its token is not), lost (Vault does not know its token any more), ended (a revocation is owed).",
-        "state",
-        &[
-            ("kept", count(counts.live - counts.lost - counts.unmanaged)),
-            ("unmanaged", count(counts.unmanaged)),
-            ("lost", count(counts.lost)),
-            ("ended", count(counts.owed)),
-        ],
-    );
     readings.gauge(
         "vaulttmpfs_volumes_unknown",
         "Mounted volumes that are not in the agent's journal.",

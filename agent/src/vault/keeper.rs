@@ -36,6 +36,7 @@ enum Wake {
     Warm,
     Doubt,
     Renewal,
+    End,
     Reload(Reload),
 }
 
@@ -257,6 +258,7 @@ impl Session {
                     self.resolve_doubt(&live).await
                 }
                 Wake::Renewal => self.renew_own(&live).await,
+                Wake::End => self.look_at_own(&live).await,
                 Wake::Reload(reload) => {
                     if let Some(other) = self.exchange(reload).await {
                         live = self.take(other);
@@ -280,21 +282,24 @@ impl Session {
     }
 
     async fn wake(&self, live: &Live, reloads: &mut mpsc::Receiver<Reload>) -> Wake {
-        let due = || lock(&live.lease).due;
-        let renewal = async {
+        let next = || lock(&live.lease).next();
+        let moment = async {
             // An admin may have had it renewed meanwhile.
-            while let Some(next) = due() {
-                timer::sleep_until(next).await;
-                if due() == Some(next) {
-                    return;
+            while let Some(at) = next() {
+                timer::sleep_until(at).await;
+                if next() == Some(at) {
+                    return match lock(&live.lease).due {
+                        Some(_) => Wake::Renewal,
+                        None => Wake::End,
+                    };
                 }
             }
-            std::future::pending::<()>().await;
+            std::future::pending().await
         };
         tokio::select! {
             () = tokio::time::sleep(keep_warm(random())) => Wake::Warm,
             () = self.doubted.notified() => Wake::Doubt,
-            () = renewal => Wake::Renewal,
+            wake = moment => wake,
             Some(reload) = reloads.recv() => Wake::Reload(reload),
         }
     }
@@ -302,8 +307,8 @@ impl Session {
     /// The one call that keeps an idle connection warm shows whether Vault still knows the token, too.
     /// Where it fails in another way, what Vault says of itself counts.
     async fn look_while_idle(&self, live: &Live) -> Result<(), Failure> {
-        match live.transport.lookup_self(&self.headers(live)).await {
-            Ok(_) => Ok(()),
+        match self.look_up_own(live).await {
+            Ok(()) => Ok(()),
             Err(error) if error.is_denied() => Err(self.failure(&error)),
             Err(_) => self.healthy(&live.transport).await.map(drop),
         }
@@ -315,8 +320,14 @@ impl Session {
     }
 
     async fn look_at_own(&self, live: &Live) -> Result<(), Failure> {
-        let looked = live.transport.lookup_self(&self.headers(live)).await;
-        looked.map(drop).map_err(|error| self.failure(&error))
+        let looked = self.look_up_own(live).await;
+        looked.map_err(|error| self.failure(&error))
+    }
+
+    async fn look_up_own(&self, live: &Live) -> Result<(), VaultError> {
+        let generator = live.transport.lookup_self(&self.headers(live)).await?;
+        lock(&live.lease).looked(&generator, clock::boottime_ms());
+        Ok(())
     }
 
     /// Renews the generator token. Only a token that Vault does not know any more breaks the

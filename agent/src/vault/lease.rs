@@ -58,6 +58,17 @@ impl Lease {
         self.begin(now, renewal.ttl, renewal.renewable);
     }
 
+    /// Vault was asked what it has left.
+    pub(super) fn looked(&mut self, generator: &Generator, now: u64) {
+        let left = millis(Duration::from_secs(generator.ttl.max(1)));
+        self.expires = self.expires.map(|_| now + left);
+    }
+
+    /// When there is something to be done about it next: its renewal, or else a look at its end.
+    pub(super) fn next(&self) -> Option<u64> {
+        self.due.or(self.expires)
+    }
+
     /// Puts the renewal off: pauses double, but stay below a tenth of what is left to live.
     pub(super) fn failed(&mut self, why: String, now: u64) {
         let left = self.expires.map_or(u64::MAX, |end| end.saturating_sub(now));
@@ -151,6 +162,20 @@ mod tests {
         lease.renewed(renewal, now);
         assert_eq!(lease.due, Some(now + HOUR * 1000 / 3));
         assert_eq!(lease.trouble, None);
+    }
+
+    #[test]
+    fn what_is_not_renewed_is_looked_at_when_it_ends() {
+        let mut lease = Lease::of(&token(HOUR, HOUR, true), 5, 255);
+        assert_eq!(lease.next(), lease.due);
+        lease.final_failure("no".into());
+        let end = 5 + HOUR * 1000;
+        assert_eq!(lease.next(), Some(end));
+        // Vault counts in whole seconds: the last one shows as none.
+        lease.looked(&token(0, HOUR, true), end);
+        assert_eq!(lease.next(), Some(end + 1000));
+        let root = Lease::of(&token(0, 0, false), 5, 0);
+        assert_eq!(root.next(), None);
     }
 
     #[test]

@@ -11,17 +11,11 @@ use std::time::Duration;
 /// An attached volume that the mount table has not shown by now is in another namespace.
 const SEEN_BY_NOW: Duration = Duration::from_secs(15);
 
-/// How many volumes there are in which state.
+/// How many volumes there are, beside [`Volumes::conditions`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Counts {
     /// Delivered or attached.
     pub live: usize,
-    /// Of these, with a token that Vault does not know any more.
-    pub lost: usize,
-    /// Of these, with a token that Vault knows and that is not kept alive.
-    pub unmanaged: usize,
-    /// Wrapped tokens that nobody unwrapped in time.
-    pub never_unwrapped: usize,
     /// Ended, with something still owed.
     pub owed: usize,
     /// Mounted, but unknown to the agent.
@@ -63,9 +57,6 @@ impl Volumes {
                 counts.overdue += 1;
                 counts.oldest_overdue_s = counts.oldest_overdue_s.max(Some(late.as_secs()));
             }
-            counts.lost += usize::from(record.lost);
-            counts.unmanaged += usize::from(record.unmanaged.is_some() && !record.lost);
-            counts.never_unwrapped += usize::from(never_unwrapped(record));
         }
         counts
     }

@@ -4,7 +4,9 @@
 use serde_json::{Value, json};
 use std::fs;
 use std::time::{Duration, Instant};
-use vaulttmpfs_tests::{GENERATOR_POLICY, Lab, Pod, Role, Vault, eventually, text};
+use vaulttmpfs_tests::{
+    GENERATOR_POLICY, Lab, Pod, Role, Vault, eventually, eventually_within, text,
+};
 
 /// Short enough to pass many times within a test.
 const PERIOD: Duration = Duration::from_secs(3);
@@ -265,6 +267,35 @@ fn a_token_that_ends_degrades_and_another_one_mends() {
     lab.write_generator_token(&second_token(&lab));
     lab.agent.wait_until_ready();
     let _ = lab.mounted(&lab.options());
+}
+
+/// Nobody revoked them: their time was over.
+#[test]
+fn a_token_that_expires_degrades() {
+    let (mut lab, token) = with_token(&json!({"period": "3s", "explicit_max_ttl": "8s"}));
+    let long = Duration::from_secs(60);
+    let expired = |lab: &Lab, token: &Value| {
+        eventually_within(long, "the agent to notice", || {
+            (lab.agent.call("GET", "/readyz", "").status == 503).then_some(())
+        });
+        let accessor = text(&token["accessor"]);
+        assert_eq!(lab.vault.root().lookup_accessor(&accessor), None);
+        let said = lab.command(&["status"]);
+        assert_eq!(said.status, 1, "{said:?}");
+        for words in ["does not take the generator token", "bootstrap"] {
+            assert!(said.output.contains(words), "{said:?}");
+        }
+    };
+    start(&mut lab);
+    expired(&lab, &token);
+
+    // One that is never renewed, too.
+    let brief = json!({"period": Value::Null, "ttl": "6s", "renewable": false});
+    let token = make_token(lab.vault.root(), &brief);
+    lab.write_generator_token(&text(&token["client_token"]));
+    lab.agent.wait_until_ready();
+    expired(&lab, &token);
+    lab.assert_refused(&lab.options(), &["does not take the generator token"]);
 }
 
 #[test]

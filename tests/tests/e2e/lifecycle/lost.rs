@@ -8,9 +8,9 @@ use vaulttmpfs_tests::{Lab, Role, Volume, eventually_within};
 const CREATE: &str = "POST /v1/auth/token/create";
 
 fn lost(lab: &Lab) -> u64 {
-    lab.agent.get("/v1/status")["volumes"]["lost"]
+    lab.agent.get("/v1/status")["volumes"]["by_state"]["lost"]
         .as_u64()
-        .unwrap()
+        .unwrap_or_default()
 }
 
 #[track_caller]

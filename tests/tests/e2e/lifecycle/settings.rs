@@ -136,7 +136,7 @@ fn a_token_that_nobody_unwrapped_is_said_with_its_pods_name() {
     assert_eq!(said.len(), 1, "{said:?}");
     assert!(said[0].contains("shop/forgetful-0"), "{said:?}");
     let counts = &lab.agent.get("/v1/status")["volumes"];
-    assert_eq!(counts["never_unwrapped"], 1);
+    assert_eq!(counts["by_state"]["not-unwrapped"], 1);
     assert_eq!(counts["live"], 2, "said, and nothing done");
     for volume in [&untouched, &used] {
         let inner = Accessors::of(&lab, volume).0.remove(0);

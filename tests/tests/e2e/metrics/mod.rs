@@ -8,8 +8,10 @@ use serde_json::json;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::process::Command;
+use std::time::Duration;
 use vaulttmpfs_tests::{
-    Fault, GENERATOR_POLICY, Lab, Pod, Said, eventually, promtool, source_tree, text,
+    Fault, GENERATOR_POLICY, Lab, Pod, Role, Said, eventually, eventually_within, promtool,
+    source_tree, text,
 };
 
 /// A scrape of the socket.
@@ -132,7 +134,7 @@ fn a_mount_its_failure_and_its_end_are_counted() {
             format!(r#"vaulttmpfs_build_info{{version="{version}"}}"#),
             1.0,
         ),
-        (r#"vaulttmpfs_volumes{state="kept"}"#.to_owned(), 1.0),
+        (r#"vaulttmpfs_volumes{state="attached"}"#.to_owned(), 1.0),
         ("vaulttmpfs_revocations_owed".to_owned(), 0.0),
         ("vaulttmpfs_revocations_held".to_owned(), 0.0),
     ] {
@@ -225,7 +227,7 @@ fn lost_owed_held_and_late_are_told_apart() {
     };
     let samples = eventually("the loss to be known", || {
         are(&[
-            (r#"vaulttmpfs_volumes{state="kept"}"#, 1.0),
+            (r#"vaulttmpfs_volumes{state="attached"}"#, 1.0),
             (r#"vaulttmpfs_volumes{state="lost"}"#, 1.0),
             (r#"vaulttmpfs_volumes{state="ended"}"#, 1.0),
             ("vaulttmpfs_revocations_owed", 1.0),
@@ -253,6 +255,57 @@ fn lost_owed_held_and_late_are_told_apart() {
         are(&[("vaulttmpfs_renewals_overdue", 1.0)])
     });
     lab.vault.thaw();
+}
+
+#[test]
+fn volumes_are_counted_by_the_state_that_the_command_shows() {
+    let batch = json!({"token_type": "batch", "renewable": false, "period": "0"});
+    let mut lab = Lab::builder().role(Role::new("batch", &batch)).start();
+    let mount = |lab: &Lab, pod: &str, option: &str, value: &str| {
+        let volume = lab.kubelet.volume(&Pod::new(pod), "vault");
+        let options = lab.options().with(option, value);
+        lab.kubelet.mount(&volume, &options).assert_success();
+    };
+    mount(&lab, "elsewhere-0", "vault/wrapTTL", "10m");
+    lab.agent.kill();
+    let elsewhere = json!("https://elsewhere.test:8200");
+    lab.node
+        .change_records(|record| record["origin"]["vault_addr"] = elsewhere.clone());
+    lab.agent.start();
+    lab.agent.wait_until_ready();
+    mount(&lab, "web-0", "vault/wrapTTL", "10m");
+    mount(&lab, "batch-0", "vault/role", "batch");
+    mount(&lab, "forgetful-0", "vault/wrapTTL", "10s");
+
+    let samples = eventually_within(Duration::from_secs(60), "the look at the wrapping", || {
+        let samples = scrape(&lab);
+        (samples["vaulttmpfs_never_unwrapped_total"] == 1.0).then_some(samples)
+    });
+    let counted: BTreeMap<&str, f64> = samples
+        .iter()
+        .filter_map(|(name, count)| {
+            let state = name.strip_prefix(r#"vaulttmpfs_volumes{state=""#)?;
+            Some((state.strip_suffix(r#""}"#)?, *count))
+        })
+        .collect();
+    for (state, count) in &counted {
+        // Any other word would be refused.
+        let said = lab.command(&["volumes", "--json", "--state", state]);
+        assert_eq!(said.status, 0, "{said:?}");
+        let shown: serde_json::Value = serde_json::from_str(&said.output).unwrap();
+        let shown = shown["volumes"].as_array().unwrap().len();
+        assert_eq!(shown.to_string(), count.to_string(), "{state}");
+    }
+    let some: Vec<_> = counted.iter().filter(|(_, count)| **count > 0.0).collect();
+    let expected = ["attached", "not-unwrapped", "other-vault", "unmanaged"];
+    assert_eq!(
+        some,
+        expected
+            .map(|state| (state, 1.0))
+            .iter()
+            .map(|(state, count)| (state, count))
+            .collect::<Vec<_>>()
+    );
 }
 
 /// The labels that have values of somebody else's are few.
