@@ -187,12 +187,7 @@ impl Tls {
         loop {
             self.session.until_ready().await;
             let read = self.read_cas(backends).await;
-            let mut parts = self.parts();
-            let taken = read.and_then(|cas| self.take_cas(&mut parts, cas));
-            let done = taken.is_ok();
-            self.conclude(&mut parts, |parts| &mut parts.ca_trouble, taken);
-            drop(parts);
-            if done {
+            if self.take_cas(read) {
                 pause = PAUSES.0;
                 self.until_reread().await;
             } else {
@@ -232,13 +227,20 @@ impl Tls {
         Ok(cas)
     }
 
-    /// Lets in clients of these CAs of Vault's from now on. As long as that cannot be, it is tried again.
-    fn take_cas(&self, parts: &mut Parts, cas: Vec<CertificateDer<'static>>) -> Result<(), String> {
-        if parts.vault_cas == cas && parts.ca_trouble.is_none() {
-            return Ok(());
-        }
-        parts.vault_cas = cas;
-        self.configure(parts)
+    /// Lets in clients of these CAs of Vault's from now on, or keeps and says why not. As long as that
+    /// cannot be, it is to be tried again.
+    fn take_cas(&self, read: Result<Vec<CertificateDer<'static>>, String>) -> bool {
+        let mut parts = self.parts();
+        let taken = read.and_then(|cas| {
+            if parts.vault_cas == cas && parts.ca_trouble.is_none() {
+                return Ok(());
+            }
+            parts.vault_cas = cas;
+            self.configure(&mut parts)
+        });
+        let done = taken.is_ok();
+        self.conclude(&mut parts, |parts| &mut parts.ca_trouble, taken);
+        done
     }
 
     /// Gets a certificate from Vault, for configurations from now on. Answers when to do so again, in
@@ -510,16 +512,12 @@ mod tests {
         };
         let tls = Tls::new(&settings, session, metrics, Arc::default());
         tls.parts().identity = Some(Arc::new(CertifiedKey::new(Vec::new(), Arc::new(NoKey))));
-        let round = |cas| {
-            let mut parts = tls.parts();
-            let taken = tls.take_cas(&mut parts, cas);
-            tls.conclude(&mut parts, |parts| &mut parts.ca_trouble, taken);
-        };
         for _ in 0..2 {
-            round(vec![CertificateDer::from_slice(b"no certificate")]);
+            let odd = CertificateDer::from_slice(b"no certificate");
+            assert!(!tls.take_cas(Ok(vec![odd])));
             assert_eq!(tls.concerns().len(), 1, "{:?}", tls.concerns());
         }
-        round(Vec::new());
+        assert!(tls.take_cas(Ok(Vec::new())));
         assert!(tls.concerns().is_empty(), "{:?}", tls.concerns());
     }
 
