@@ -49,7 +49,7 @@ fn main() {
         burst::measure(&lab, &sides, &mut table);
         agent::over(&lab);
     }
-    agent::measure(&mut table);
+    agent::measure(directory.as_ref(), &mut table);
     fleet::measure(&mut table);
     table.print();
     table.write(&std::path::Path::new(directory).join("bench.json"));

@@ -58,16 +58,17 @@ fn one_run(lab: &Lab, sides: &Sides, bare: &Bare, rounds: usize) -> Times {
         for side in 0..3 {
             let side = (round + side) % 3;
             times[side].push(match side {
-                0 => mounted(lab, &lab.kubelet),
+                0 => mounted_by(lab, &lab.kubelet),
                 1 => bare.time(),
-                _ => mounted(lab, &sides.floor),
+                _ => mounted_by(lab, &sides.floor),
             });
         }
     }
     times
 }
 
-fn mounted(lab: &Lab, side: &vaulttmpfs_tests::Kubelet) -> Duration {
+/// How long a mount by this driver takes. It is unmounted again.
+pub(crate) fn mounted_by(lab: &Lab, side: &vaulttmpfs_tests::Kubelet) -> Duration {
     let volume = volume(lab);
     let time = run(&mut side.command(&side.mount_arguments(&volume, &lab.options())));
     clear(&volume);
