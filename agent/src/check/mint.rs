@@ -1,8 +1,9 @@
 //! A trial: a token made as for a pod, and ended at once.
 //!
 //! It is made with an explicit max TTL of a minute, so that one which cannot be ended, because the
-//! answer was torn or this process killed, ends by itself.
+//! answer was torn, Vault took too long or this process was killed, ends by itself.
 
+use super::Reached;
 use super::report::{Group, Report};
 use crate::config::Settings;
 use crate::duration::to_go;
@@ -11,6 +12,7 @@ use crate::vault::{CreateToken, Generator, Minted, Probe, Role, VaultError};
 use secrecy::SecretString;
 use std::time::{Duration, Instant};
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::time::timeout_at;
 
 pub(super) const TITLE: &str = "trial token";
 
@@ -20,16 +22,27 @@ const LIFE: Duration = Duration::from_secs(60);
 /// What the trial is called in Vault's audit log.
 const NAME: &str = "vaulttmpfs-check";
 
-/// Makes a token of the default role and ends it. An interruption waits for that.
+/// Makes a token of the default role and ends it, or gives up at this time.
 pub(super) async fn check(
     report: &mut Report,
     settings: &Settings,
-    probe: &Probe,
-    generator: &Generator,
-    role: Option<&Role>,
+    with: &Reached,
+    until: tokio::time::Instant,
 ) {
     let mut group = report.group(TITLE);
-    let policies = policies(generator, role);
+    let trial = make_and_end(&mut group, settings, with);
+    if timeout_at(until, trial).await.is_err() {
+        group.failure(format!(
+            "Vault took too long; should there be a token, it ends by itself within {}",
+            to_go(LIFE)
+        ));
+    }
+}
+
+/// An interruption waits for that.
+async fn make_and_end(group: &mut Group<'_>, settings: &Settings, with: &Reached) {
+    let probe = &with.probe;
+    let policies = policies(&with.generator, with.role.as_ref());
     let pod = Pod {
         name: NAME.to_owned(),
         uid: String::new(),
@@ -78,7 +91,7 @@ pub(super) async fn check(
         }
         Ok(minted) => {
             let made = begun.elapsed();
-            end(&mut group, probe, minted, made).await;
+            end(group, probe, minted, made).await;
         }
     }
 }
@@ -138,5 +151,40 @@ async fn end(group: &mut Group<'_>, probe: &Probe, minted: Minted, took: Duratio
             probe.explained(&error),
             to_go(LIFE)
         )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::screen::Screen;
+    use std::collections::HashMap;
+    use std::ffi::OsString;
+    use std::net::TcpListener;
+
+    #[tokio::test]
+    async fn a_trial_is_given_up_when_its_time_is_over() {
+        let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = format!("https://{}", silent.local_addr().unwrap());
+        let variables = HashMap::from([("VAULT_ADDR", OsString::from(address))]);
+        let settings = crate::config::read(&variables).unwrap();
+        let reached = Reached {
+            probe: Probe::new(&settings).unwrap(),
+            generator: Generator::default(),
+            role: None,
+        };
+        let mut report = Report::default();
+        check(
+            &mut report,
+            &settings,
+            &reached,
+            tokio::time::Instant::now(),
+        )
+        .await;
+        let text = report.text(&Screen::default());
+        for words in ["took too long", "ends by itself within 1m"] {
+            assert!(text.contains(words), "{text}");
+        }
+        assert_eq!(report.findings().len(), 1, "{text}");
     }
 }
