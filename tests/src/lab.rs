@@ -7,9 +7,14 @@ use crate::{
 use serde_json::Value;
 use std::fs;
 use std::path::PathBuf;
+use std::sync::Mutex;
 
 /// A name in Vault's certificate that is none of this machine's.
 const VAULT_NAME: &str = "vault.test";
+
+/// Where an agent has its generator token: in a file, and as systemd hands one over.
+const GENERATOR_TOKEN: &str = "etc/token";
+const CREDENTIAL: &str = "run/generator-token";
 
 /// Where a real kubelet's containers keep their own files, below the node's directory.
 pub(crate) const CONTAINERS: &str = "containerd";
@@ -26,6 +31,8 @@ pub struct Lab {
     proxy: Option<Proxy>,
     /// Vault.
     pub vault: OpenBao,
+    /// The files that may hold a secret.
+    kept: Mutex<Vec<PathBuf>>,
 }
 
 /// A whole to be started.
@@ -144,8 +151,13 @@ impl Lab {
     /// Puts another generator token where the agent looks for it.
     pub fn write_generator_token(&self, token: &str) {
         // An older one cannot be written over: it is the agent's.
-        let _ = fs::remove_file(self.node.path("etc/token"));
-        let _ = self.node.write_for_agent("etc/token", token);
+        let _ = fs::remove_file(self.node.path(GENERATOR_TOKEN));
+        let _ = self.node.write_for_agent(GENERATOR_TOKEN, token);
+    }
+
+    /// One more file that may hold a secret, alone in it and for its owner alone.
+    pub fn may_hold_a_secret(&self, path: PathBuf) {
+        self.kept.lock().expect("the files' names").push(path);
     }
 
     fn assert_no_secret_shown(&self) {
@@ -156,7 +168,8 @@ impl Lab {
         let state = self.node.path("state");
         let mut aside = vec![self.node.path(CONTAINERS)];
         aside.extend(JOURNAL.map(|part| state.join(part)));
-        let files = secrets.assert_in_no_file(&self.node.path(""), &aside);
+        let kept = self.kept.lock().expect("the files' names");
+        let files = secrets.assert_in_no_file(&self.node.path(""), &aside, &kept);
         assert!(files > 0, "no file was looked at");
     }
 }
@@ -271,7 +284,7 @@ impl LabBuilder {
         let token = vault.root().make_generator_token();
         let authority = vault.authority().certificate();
         let mut settings = base_settings(&node, &address);
-        let _ = node.write_for_agent("etc/token", &token);
+        let _ = node.write_for_agent(GENERATOR_TOKEN, &token);
         let _ = node.write_for_agent("etc/ca.crt", &authority);
         settings.extend(self.settings);
         let mut agent = Agent::new(&node, settings);
@@ -289,6 +302,7 @@ impl LabBuilder {
         let mut lab = Lab {
             agent,
             kubelet,
+            kept: Mutex::new([GENERATOR_TOKEN, CREDENTIAL].map(|it| node.path(it)).into()),
             node,
             proxy,
             vault,
@@ -317,7 +331,7 @@ fn base_settings(node: &Node, address: &str) -> Settings {
     [
         ("VAULTTMPFS_SOCKET", path("run/agent.sock")),
         ("VAULTTMPFS_STATE_DIR", path("state")),
-        ("VAULTTMPFS_GENERATOR_TOKEN_PATH", path("etc/token")),
+        ("VAULTTMPFS_GENERATOR_TOKEN_PATH", path(GENERATOR_TOKEN)),
         ("VAULT_ADDR", address.to_owned()),
         ("VAULT_CACERT", path("etc/ca.crt")),
     ]

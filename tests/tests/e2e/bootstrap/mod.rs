@@ -109,11 +109,12 @@ impl Site {
         self.file("password", &format!("{PASSWORD}\n"))
     }
 
-    /// A file of root's.
+    /// A file of root's, which may hold a secret.
     fn file(&self, name: &str, content: &str) -> String {
         let path = self.lab.node.path(name);
         fs::write(&path, content).unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+        self.lab.may_hold_a_secret(path.clone());
         path.into_os_string().into_string().unwrap()
     }
 
