@@ -8,8 +8,8 @@ use vaulttmpfs_tests::{
     GENERATOR_POLICY, Lab, Pod, Role, Vault, eventually, eventually_within, text,
 };
 
-/// Short enough to pass many times within a test.
-const PERIOD: Duration = Duration::from_secs(3);
+/// Short enough to pass some times within a test, long enough that a machine may stall.
+const PERIOD: Duration = Duration::from_secs(9);
 
 /// The generator's policy without the rights by accessor.
 const CREATE_ONLY: &str = r#"
@@ -90,26 +90,26 @@ pub(super) fn second_token(lab: &Lab) -> String {
 
 #[test]
 fn it_is_renewed_over_many_periods_without_a_mount() {
-    let (mut lab, token) = with_token(&json!({"period": "3s"}));
+    let (mut lab, token) = with_token(&json!({"period": "9s"}));
     start(&mut lab);
     let begun = Instant::now();
     let accessor = text(&token["accessor"]);
-    while begun.elapsed() < 5 * PERIOD {
+    while begun.elapsed() < 3 * PERIOD {
         let alive = lab.vault.root().lookup_accessor(&accessor);
         assert!(alive.is_some(), "dead after {:?}", begun.elapsed());
         std::thread::sleep(Duration::from_millis(200));
     }
     let generator = lab.agent.get("/v1/status")["generator"].clone();
-    assert_eq!(generator["period_s"], 3, "{generator}");
-    assert!(generator["ttl_s"].as_u64().unwrap() <= 3, "{generator}");
+    assert_eq!(generator["period_s"], 9, "{generator}");
+    assert!(generator["ttl_s"].as_u64().unwrap() <= 9, "{generator}");
     assert!(generator["next_renewal_s"].is_u64(), "{generator}");
     let renewals = lab.vault.audit_log();
     let renewals = renewals.iter().filter(|entry| {
         entry["type"] == "response" && entry["request"]["path"] == "auth/token/renew-self"
     });
     let renewals = renewals.count();
-    assert!((15..=30).contains(&renewals), "{renewals} renewals");
-    eventually_says(&lab, "warnings", &["period is 3s", "outage", "2s"]);
+    assert!((6..=18).contains(&renewals), "{renewals} renewals");
+    eventually_says(&lab, "warnings", &["period is 9s", "outage", "6s"]);
     let _ = lab.mounted(&lab.options());
 }
 
@@ -250,7 +250,7 @@ fn a_token_without_the_default_policy() {
 
 #[test]
 fn a_token_that_ends_degrades_and_another_one_mends() {
-    let (mut lab, token) = with_token(&json!({"period": "3s"}));
+    let (mut lab, token) = with_token(&json!({"period": "15s"}));
     start(&mut lab);
     revoke(&lab, &token["accessor"]);
     // Noticed at the next renewal, with no mount.
@@ -272,8 +272,8 @@ fn a_token_that_ends_degrades_and_another_one_mends() {
 /// Nobody revoked them: their time was over.
 #[test]
 fn a_token_that_expires_degrades() {
-    let (mut lab, token) = with_token(&json!({"period": "3s", "explicit_max_ttl": "8s"}));
-    let long = Duration::from_secs(60);
+    let (mut lab, token) = with_token(&json!({"period": "15s", "explicit_max_ttl": "30s"}));
+    let long = Duration::from_secs(120);
     let expired = |lab: &Lab, token: &Value| {
         eventually_within(long, "the agent to notice", || {
             (lab.agent.call("GET", "/readyz", "").status == 503).then_some(())
@@ -290,7 +290,7 @@ fn a_token_that_expires_degrades() {
     expired(&lab, &token);
 
     // One that is never renewed, too.
-    let brief = json!({"period": Value::Null, "ttl": "6s", "renewable": false});
+    let brief = json!({"period": Value::Null, "ttl": "20s", "renewable": false});
     let token = make_token(lab.vault.root(), &brief);
     lab.write_generator_token(&text(&token["client_token"]));
     lab.agent.wait_until_ready();
@@ -301,17 +301,18 @@ fn a_token_that_expires_degrades() {
 #[test]
 fn a_failed_renewal_is_tried_again() {
     let mut lab = Lab::builder().proxied().without_agent().start();
-    let token = make_token(lab.vault.root(), &json!({"period": "6s"}));
+    let token = make_token(lab.vault.root(), &json!({"period": "24s"}));
     lab.write_generator_token(&text(&token["client_token"]));
     let renewal = "POST /v1/auth/token/renew-self";
     let fault = vaulttmpfs_tests::Fault::error(500, "internal error");
-    lab.proxy().order(2, renewal, fault);
+    lab.proxy().always(renewal, fault);
     start(&mut lab);
     eventually_says(&lab, "concerns", &["could not be renewed", "500"]);
+    lab.proxy().heal();
     eventually("a renewal", || {
         (lines(&lab, "concerns") == "[]").then_some(())
     });
-    assert!(lab.proxy().count(renewal) >= 3);
+    assert!(lab.proxy().count(renewal) >= 2);
     let accessor = text(&token["accessor"]);
     assert!(lab.vault.root().lookup_accessor(&accessor).is_some());
 }
