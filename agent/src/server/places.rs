@@ -2,8 +2,9 @@
 //! progress: a mount never does, a silent crowd does.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Instant;
 use tokio::sync::Notify;
 
 /// The most connections at once.
@@ -28,8 +29,8 @@ pub(super) struct Room {
 pub(super) struct Seat {
     /// Things in progress that must not be cut off.
     busy: AtomicUsize,
-    /// It has shown that it has something to ask.
-    proven: AtomicBool,
+    /// When it last asked something, if it ever did.
+    asked: Mutex<Option<Instant>>,
     /// Another needs the place.
     pub(super) give_way: Notify,
 }
@@ -74,7 +75,7 @@ impl Room {
         }
         let seat = Arc::new(Seat {
             busy: AtomicUsize::new(0),
-            proven: AtomicBool::new(false),
+            asked: Mutex::default(),
             give_way: Notify::new(),
         });
         taken.push_back(Arc::downgrade(&seat));
@@ -82,24 +83,34 @@ impl Room {
     }
 }
 
-/// Which gives way: the oldest that has nothing in progress, first among those that never proved
-/// themselves.
+/// Which gives way, of those that have nothing in progress: the oldest that never asked. But at most half of
+/// the places are safe by having asked: beyond that it is the one that asked longest ago, so that some are
+/// left for whoever is new.
 fn first_to_go(taken: &VecDeque<Weak<Seat>>) -> Option<usize> {
-    let goes = |may: fn(&Seat) -> bool| {
-        let gone_or = |seat: &Weak<Seat>| seat.upgrade().is_none_or(|seat| may(&seat));
-        taken.iter().position(gone_or)
-    };
-    goes(|seat| !seat.is_busy() && !seat.is_proven()).or_else(|| goes(|seat| !seat.is_busy()))
+    let seats: Vec<_> = taken.iter().map(Weak::upgrade).collect();
+    let asked = |seat: &Arc<Seat>| seat.asked();
+    let many = seats.iter().flatten().filter_map(asked).count() > taken.len() / 2;
+    let idle = seats.iter().enumerate().filter(|(_, seat)| {
+        let busy = seat.as_ref().is_some_and(|seat| seat.is_busy());
+        !busy
+    });
+    let first = idle.min_by_key(|(_, seat)| {
+        seat.as_ref().map(|seat| {
+            let asked = seat.asked();
+            (asked.is_none() == many, asked)
+        })
+    });
+    first.map(|(place, _)| place)
 }
 
 impl Seat {
-    /// Whoever has it has asked something.
-    pub(super) fn prove(&self) {
-        self.proven.store(true, Ordering::Relaxed);
+    /// Whoever has it asks something.
+    pub(super) fn asks(&self) {
+        *self.asked.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
     }
 
-    fn is_proven(&self) -> bool {
-        self.proven.load(Ordering::Relaxed)
+    fn asked(&self) -> Option<Instant> {
+        *self.asked.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn busy(self: &Arc<Self>) -> Busy {
@@ -150,17 +161,36 @@ mod tests {
 
     #[test]
     fn who_never_asked_gives_way_to_a_crowd_before_who_did() {
-        let room = Room::new(2);
-        let seats = [room.take().unwrap(), room.take().unwrap()];
-        seats[0].prove();
+        let room = Room::new(4);
+        let seats: Vec<_> = (0..4).map(|_| room.take().unwrap()).collect();
+        seats[0].asks();
+        seats[1].asks();
         let crowd: Vec<_> = (0..10).map(|_| room.take().unwrap()).collect();
         assert!(!must_go(&seats[0]));
-        assert!(must_go(&seats[1]));
-        // But where all have asked, the oldest goes.
-        crowd[9].prove();
-        let _late = room.take().unwrap();
-        assert!(must_go(&seats[0]));
+        assert!(!must_go(&seats[1]));
+        assert!(must_go(&seats[2]));
+        assert!(must_go(&crowd[0]));
         assert!(!must_go(&crowd[9]));
+    }
+
+    #[test]
+    fn a_crowd_that_asked_once_leaves_room_for_who_is_new() {
+        let room = Room::new(4);
+        let crowd: Vec<_> = (0..3).map(|_| room.take().unwrap()).collect();
+        for seat in &crowd {
+            seat.asks();
+        }
+        let new = room.take().unwrap();
+        crowd[0].asks();
+        let newer = room.take().unwrap();
+        assert!(!must_go(&new));
+        assert!(!must_go(&crowd[0]), "it asked last");
+        assert!(must_go(&crowd[1]));
+        // Half have asked: they keep their places.
+        let _newest = room.take().unwrap();
+        assert!(must_go(&new));
+        assert!(!must_go(&newer));
+        assert!(!must_go(&crowd[2]));
     }
 
     #[test]

@@ -32,8 +32,8 @@ use tokio_rustls::TlsAcceptor;
 /// The most connections at once: see [`Room`] for which gives way to a new one.
 const MOST: usize = 16;
 
-/// Connections are accepted, and requests answered, at least this far apart, all clients together: a flood
-/// of either is not to keep mounts waiting, and a connection gets its share of this and no more.
+/// Connections are accepted at least this far apart, and so are requests answered, all clients together: a
+/// flood of either is not to keep mounts waiting, and a connection gets its share of this and no more.
 const APART: Duration = Duration::from_millis(10);
 
 /// After a failed accept this long passes before the next.
@@ -60,7 +60,9 @@ pub struct TcpAddress {
     address: SocketAddr,
     tls: Option<Tls>,
     room: Room,
-    pace: Pace,
+    accepts: Pace,
+    /// Its own: else a new connection's first request would wait for the next accept's turn.
+    requests: Pace,
     /// Why nobody listens there, if so.
     unbound: Mutex<Option<String>>,
     stirred: Arc<Notify>,
@@ -89,7 +91,8 @@ impl TcpAddress {
             address: settings.address,
             tls,
             room: Room::new(MOST),
-            pace: Pace::new(APART),
+            accepts: Pace::new(APART),
+            requests: Pace::new(APART),
             unbound: Mutex::default(),
             stirred,
         }
@@ -135,7 +138,7 @@ impl TcpAddress {
         let listener = self.bound().await;
         tracing::info!("metrics are at {} too", self.address);
         loop {
-            self.pace.turn().await;
+            self.accepts.turn().await;
             match listener.accept().await {
                 Ok((stream, _)) => {
                     // None has work in progress: there always is a place.
@@ -252,8 +255,8 @@ impl Visit {
     }
 
     async fn answer(&self, request: Request<Incoming>) -> Result<Answer, Infallible> {
-        self.seat.prove();
-        self.at.pace.turn().await;
+        self.seat.asks();
+        self.at.requests.turn().await;
         let mut answer = match router::observe(&self.agent, request.method(), request.uri()) {
             Some(Ok(answer)) => answer,
             Some(Err(failure)) => answer::refusal(&failure),

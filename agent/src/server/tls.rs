@@ -12,11 +12,11 @@ use crate::vault::{Session, VaultError};
 use crate::{clock, duration, timer};
 use rustls::RootCertStore;
 use rustls::ServerConfig;
-use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, TrustAnchor};
 use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
+use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -64,13 +64,17 @@ struct Parts {
     identity: Option<Arc<CertifiedKey>>,
     /// When the certificate ends, where Vault issued it: seconds since 1970.
     ends: Option<u64>,
-    file_cas: Vec<CertificateDer<'static>>,
-    vault_cas: Vec<CertificateDer<'static>>,
+    file_cas: Roots,
+    /// By secrets engine.
+    vault_cas: BTreeMap<String, Roots>,
     configuration: Option<Arc<ServerConfig>>,
     file_trouble: Option<String>,
     certificate_trouble: Option<String>,
     ca_trouble: Option<String>,
 }
+
+/// CAs that can be used: an odd one is told when it comes, and keeps nothing else from counting.
+type Roots = Vec<TrustAnchor<'static>>;
 
 /// Why there is no new certificate.
 enum NoCertificate {
@@ -119,13 +123,7 @@ impl Tls {
 
     /// What is wrong with it, and what to do: each a line.
     pub(super) fn concerns(&self) -> Vec<String> {
-        let parts = self.parts();
-        let troubles = [
-            &parts.file_trouble,
-            &parts.certificate_trouble,
-            &parts.ca_trouble,
-        ];
-        troubles.into_iter().flatten().cloned().collect()
+        self.parts().troubles().cloned().collect()
     }
 
     /// A client's certificate was refused: the CA that signed it may be a new one.
@@ -186,8 +184,19 @@ impl Tls {
         let mut pause = PAUSES.0;
         loop {
             self.session.until_ready().await;
-            let read = self.read_cas(backends).await;
-            if self.take_cas(read) {
+            let mut troubles = Vec::new();
+            for backend in backends {
+                let read = self.read_cas(backend).await;
+                troubles.extend(self.take_cas(backend, read).err());
+            }
+            let done = troubles.is_empty();
+            let outcome = if done {
+                Ok(())
+            } else {
+                Err(troubles.join("; "))
+            };
+            self.conclude(&mut self.parts(), |parts| &mut parts.ca_trouble, outcome);
+            if done {
                 pause = PAUSES.0;
                 self.until_reread().await;
             } else {
@@ -209,38 +218,37 @@ impl Tls {
         }
     }
 
-    /// The CAs of all these secrets engines, in the same order each time.
-    async fn read_cas(&self, backends: &[String]) -> Result<Vec<CertificateDer<'static>>, String> {
+    /// The CAs of a secrets engine; none where it has none, or is not there.
+    async fn read_cas(&self, backend: &str) -> Result<Roots, String> {
+        let unread = |error: VaultError| {
+            format!(
+                "the CAs of Vault's PKI {backend}, for clients of the metrics, cannot be read: {error}"
+            )
+        };
+        let issuers = self.turn().await?.issuers(backend).await.map_err(unread)?;
         let mut cas = Vec::new();
-        for backend in backends {
-            let unread = |error: VaultError| {
-                format!(
-                    "the CAs of Vault's PKI {backend}, for clients of the metrics, cannot be read: {error}"
-                )
-            };
-            let issuers = self.turn().await?.issuers(backend).await.map_err(unread)?;
-            for issuer in issuers {
-                let ca = self.turn().await?.issuer(backend, &issuer).await;
-                cas.push(ca.map_err(unread)?);
-            }
+        for issuer in issuers {
+            let ca = self.turn().await?.issuer(backend, &issuer).await;
+            cas.push(ca.map_err(unread)?);
         }
-        Ok(cas)
+        roots(cas).map_err(|problem| format!("Vault's PKI {backend}: {problem}"))
     }
 
-    /// Lets in clients of these CAs of Vault's from now on, or keeps and says why not. As long as that
-    /// cannot be, it is to be tried again.
-    fn take_cas(&self, read: Result<Vec<CertificateDer<'static>>, String>) -> bool {
+    /// Lets in clients of these CAs of a secrets engine's from now on, and of no others of it.
+    fn take_cas(&self, backend: &str, read: Result<Roots, String>) -> Result<(), String> {
+        let roots = read?;
+        let none = roots.is_empty();
         let mut parts = self.parts();
-        let taken = read.and_then(|cas| {
-            if parts.vault_cas == cas && parts.ca_trouble.is_none() {
-                return Ok(());
-            }
-            parts.vault_cas = cas;
-            self.configure(&mut parts)
-        });
-        let done = taken.is_ok();
-        self.conclude(&mut parts, |parts| &mut parts.ca_trouble, taken);
-        done
+        if parts.vault_cas.get(backend) != Some(&roots) {
+            parts.vault_cas.insert(backend.to_owned(), roots);
+            self.configure(&mut parts)?;
+        }
+        if none {
+            return Err(format!(
+                "Vault's PKI {backend}, for clients of the metrics, is not there or has no issuer with a key: nobody is let in by it"
+            ));
+        }
+        Ok(())
     }
 
     /// Gets a certificate from Vault, for configurations from now on. Answers when to do so again, in
@@ -264,8 +272,7 @@ impl Tls {
         let mut parts = self.parts();
         parts.identity = Some(identity);
         parts.ends = Some(ends);
-        // What may be wrong with the CAs was told when they came.
-        let _ = self.configure(&mut parts);
+        self.configure(&mut parts).map_err(NoCertificate::Useless)?;
         Ok(begun + clock::millis(next_renewal(life, random())))
     }
 
@@ -299,7 +306,9 @@ impl Tls {
         }) = &self.settings.clients
         {
             let ca = read_ca(&CaSource::File(file.clone())).map_err(|error| error.to_string())?;
-            parts.file_cas = ca.der.into_iter().map(CertificateDer::from).collect();
+            let cas = ca.der.into_iter().map(CertificateDer::from);
+            parts.file_cas =
+                roots(cas).map_err(|problem| format!("{}: {problem}", file.display()))?;
         }
         self.configure(parts)
     }
@@ -307,20 +316,27 @@ impl Tls {
     /// Makes the configuration for connections from now on, once nothing is missing. Where clients must show
     /// a certificate, there is none without a CA.
     fn configure(&self, parts: &mut Parts) -> Result<(), String> {
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        // First, so that an odd CA is told by whoever brings it.
-        let cas = parts.file_cas.iter().chain(&parts.vault_cas);
-        let verifier = verifier(cas, Arc::clone(&provider))?;
         let Some(identity) = &parts.identity else {
             return Ok(());
         };
-        let builder = ServerConfig::builder_with_provider(provider)
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
             .with_safe_default_protocol_versions()
             .map_err(|error| format!("TLS of the metrics cannot be set up: {error}"))?;
-        let builder = match (&self.settings.clients, verifier) {
-            (None, _) => builder.with_no_client_auth(),
-            (Some(_), Some(verifier)) => builder.with_client_cert_verifier(verifier),
-            (Some(_), None) => return Ok(()),
+        let builder = if self.settings.clients.is_some() {
+            let cas = parts.file_cas.iter();
+            let cas = cas.chain(parts.vault_cas.values().flatten());
+            let cas: RootCertStore = cas.cloned().collect();
+            if cas.is_empty() {
+                parts.configuration = None;
+                return Ok(());
+            }
+            let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(cas), provider)
+                .build()
+                .map_err(|error| format!("the CAs of the metrics' clients: {error}"))?;
+            builder.with_client_cert_verifier(verifier)
+        } else {
+            builder.with_no_client_auth()
         };
         let resolver = SingleCertAndKey::from(Arc::clone(identity));
         let mut configuration = builder.with_cert_resolver(Arc::new(resolver));
@@ -347,10 +363,11 @@ impl Tls {
         }
         if let Some(why) = &now {
             tracing::warn!("{why}");
-        } else {
-            tracing::info!("the metrics' certificates are in order again");
         }
         *before = now;
+        if parts.troubles().next().is_none() {
+            tracing::info!("the metrics' certificates are in order again");
+        }
         self.stirred.notify_one();
     }
 
@@ -359,24 +376,25 @@ impl Tls {
     }
 }
 
-/// Lets in who shows a certificate of one of these CAs; nothing where there is none.
-fn verifier<'a>(
-    cas: impl Iterator<Item = &'a CertificateDer<'static>>,
-    provider: Arc<CryptoProvider>,
-) -> Result<Option<Arc<dyn rustls::server::danger::ClientCertVerifier>>, String> {
-    let mut roots = RootCertStore::empty();
+impl Parts {
+    fn troubles(&self) -> impl Iterator<Item = &String> {
+        let troubles = [
+            &self.file_trouble,
+            &self.certificate_trouble,
+            &self.ca_trouble,
+        ];
+        troubles.into_iter().flatten()
+    }
+}
+
+fn roots(cas: impl IntoIterator<Item = CertificateDer<'static>>) -> Result<Roots, String> {
+    let mut store = RootCertStore::empty();
     for ca in cas {
-        roots
-            .add(ca.clone())
-            .map_err(|error| format!("a CA of the metrics' clients: {error}"))?;
+        store
+            .add(ca)
+            .map_err(|error| format!("a CA of the metrics' clients cannot be used: {error}"))?;
     }
-    if roots.is_empty() {
-        return Ok(None);
-    }
-    WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider)
-        .build()
-        .map(Some)
-        .map_err(|error| format!("the CAs of the metrics' clients: {error}"))
+    Ok(store.roots)
 }
 
 fn read_identity(certificate: &Path, key: &Path) -> Result<Arc<CertifiedKey>, String> {
@@ -476,6 +494,7 @@ fn random() -> u8 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use rustls::pki_types::Der;
     use rustls::sign::{Signer, SigningKey};
     use rustls::{SignatureAlgorithm, SignatureScheme};
     use std::collections::HashMap;
@@ -495,7 +514,7 @@ mod tests {
     }
 
     #[test]
-    fn a_ca_that_is_none_is_told_until_it_is_mended() {
+    fn an_odd_ca_keeps_nothing_else_from_counting_and_without_one_nobody_is_let_in() {
         let settings = crate::config::read(&HashMap::<&str, OsString>::new()).unwrap();
         let metrics = Arc::new(Metrics::default());
         let session = Session::new(&settings, Arc::clone(&metrics));
@@ -511,14 +530,23 @@ mod tests {
             }),
         };
         let tls = Tls::new(&settings, session, metrics, Arc::default());
+        let ca = TrustAnchor {
+            subject: Der::from_slice(b"a"),
+            subject_public_key_info: Der::from_slice(b"key"),
+            name_constraints: None,
+        };
+        tls.take_cas("clients", Ok(vec![ca])).unwrap();
+        let odd = CertificateDer::from_slice(b"no certificate");
+        tls.take_cas("clients", roots([odd])).unwrap_err();
+
         tls.parts().identity = Some(Arc::new(CertifiedKey::new(Vec::new(), Arc::new(NoKey))));
-        for _ in 0..2 {
-            let odd = CertificateDer::from_slice(b"no certificate");
-            assert!(!tls.take_cas(Ok(vec![odd])));
-            assert_eq!(tls.concerns().len(), 1, "{:?}", tls.concerns());
-        }
-        assert!(tls.take_cas(Ok(Vec::new())));
-        assert!(tls.concerns().is_empty(), "{:?}", tls.concerns());
+        tls.configure(&mut tls.parts()).unwrap();
+        assert!(tls.current().is_some());
+        tls.take_cas("clients", Err("no connection".into()))
+            .unwrap_err();
+        assert!(tls.current().is_some());
+        tls.take_cas("clients", Ok(Vec::new())).unwrap_err();
+        assert!(tls.current().is_none());
     }
 
     #[test]

@@ -43,7 +43,7 @@ impl Turn<'_> {
         self.heed(answer).await
     }
 
-    /// Lists the issuers by which a secrets engine signs, or has signed.
+    /// Lists the issuers by which a secrets engine signs, or has signed; none where it is not there.
     pub async fn issuers(self, backend: &str) -> Result<Vec<String>, VaultError> {
         let answer = self.transport().issuers(backend, &self.headers()).await;
         self.heed(answer).await
@@ -79,8 +79,14 @@ impl Transport {
         headers: &Headers<'_>,
     ) -> Result<Vec<String>, VaultError> {
         let request = Plain::list(format!("{backend}/issuers"));
-        let issuers: Issuers = data(&self.call(request, headers).await?, "not a PKI's issuers")?;
-        Ok(issuers.that_sign())
+        match self.call(request, headers).await {
+            Ok(body) => Issuers::parse(&body).map(Issuers::that_sign),
+            // Of an empty list Vault says that it is not found, too.
+            Err(error) if error.is_not_found() && error.is_answered_for_the_caller() => {
+                Ok(Vec::new())
+            }
+            Err(error) => Err(error),
+        }
     }
 
     async fn issuer(
@@ -107,16 +113,20 @@ struct Issuers {
 
 #[derive(Deserialize)]
 struct Issuer {
-    #[serde(default)]
-    key_id: String,
+    key_id: Option<String>,
 }
 
 impl Issuers {
-    /// One without a key is there for its chain: it is another's, and has signed for others, too.
+    fn parse(body: &[u8]) -> Result<Self, VaultError> {
+        data(body, "not a PKI's issuers")
+    }
+
+    /// One without a key is there for its chain: it is another's, and has signed for others, too. The first
+    /// versions of Vault with issuers do not list their keys: there each counts.
     fn that_sign(self) -> Vec<String> {
         let issuers = self.key_info.into_iter();
-        let with_key = issuers.filter(|(_, issuer)| !issuer.key_id.is_empty());
-        with_key.map(|(id, _)| id).collect()
+        let signing = issuers.filter(|(_, issuer)| issuer.key_id.as_deref() != Some(""));
+        signing.map(|(id, _)| id).collect()
     }
 }
 
@@ -198,6 +208,19 @@ mod tests {
         assert_eq!(body["common_name"], "node-1");
         assert_eq!(body["alt_names"], "node-1,node-1.example.com");
         assert_eq!(body["ip_sans"], "10.0.0.1,::1");
+    }
+
+    #[test]
+    fn an_issuer_counts_unless_it_is_said_to_have_no_key() {
+        let signing = |issuers: Value| {
+            let body = json!({"data": {"keys": [], "key_info": issuers}}).to_string();
+            Issuers::parse(body.as_bytes()).unwrap().that_sign()
+        };
+        let new = json!({"a": {"key_id": "k"}, "b": {"key_id": ""}});
+        assert_eq!(signing(new), ["a"]);
+        // Vault 1.11.
+        let old = json!({"a": {"issuer_name": "x"}, "b": {"issuer_name": ""}});
+        assert_eq!(signing(old), ["a", "b"]);
     }
 
     #[test]

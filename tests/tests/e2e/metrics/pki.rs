@@ -1,13 +1,13 @@
 //! Metrics over TLS with a certificate of Vault's PKI, scraped by a real Prometheus.
 
-use super::{family_names, promtool_is_content, rules};
+use super::{family_names, promtool_is_content, rules, scrape};
 use crate::lifecycle::clock::{Clock, WALL};
 use serde_json::json;
 use std::net::SocketAddr;
 use std::time::Duration;
 use vaulttmpfs_tests::{
-    Connection, Lab, Prometheus, Target, eventually, eventually_within, free_port, source_tree,
-    text,
+    Connection, Identity, Lab, Prometheus, Target, eventually, eventually_within, free_port,
+    source_tree, text,
 };
 
 /// A lab whose agent has its certificate from the PKI `nodes`, by a role with these settings, and lets in
@@ -60,6 +60,17 @@ impl Pki {
     fn connect(&self) -> Option<Connection> {
         let client = self.lab.vault.root().issue("team/clients", "prometheus");
         Connection::tls(self.address, &self.ca, Some(&client)).ok()
+    }
+
+    fn concerns(&self) -> String {
+        self.lab.agent.get("/v1/status")["concerns"].to_string()
+    }
+
+    fn wait_for_certificate(&self) {
+        let expiry = "vaulttmpfs_metrics_certificate_expiry_timestamp_seconds";
+        eventually_within(Duration::from_secs(60), "the certificate", || {
+            scrape(&self.lab).contains_key(expiry).then_some(())
+        });
     }
 
     /// Every private key that Vault ever gave to anyone.
@@ -215,11 +226,10 @@ fn an_agent_that_nobody_scrapes_is_not_woken() {
 #[test]
 fn a_right_that_is_missing_is_named_and_waited_for() {
     let pki = Pki::start(&json!({"ttl": "1h"}), "");
-    let concerns = || pki.lab.agent.get("/v1/status")["concerns"].to_string();
     let missing = r#"path \"nodes/issue/node\" { capabilities = [\"update\"] }"#;
     let said = missing.replace('\\', "\\\\\\");
     eventually("the missing right to be named", || {
-        let concerns = concerns();
+        let concerns = pki.concerns();
         (concerns.contains(missing) || concerns.contains(&said)).then_some(())
     });
     // The agent listens, and has nothing to show yet.
@@ -229,7 +239,7 @@ fn a_right_that_is_missing_is_named_and_waited_for() {
     let mut connection =
         eventually_within(Duration::from_secs(60), "a certificate", || pki.connect());
     assert_eq!(connection.get("/readyz").unwrap().status, 200);
-    eventually("all to be well", || (concerns() == "[]").then_some(()));
+    eventually("all to be well", || (pki.concerns() == "[]").then_some(()));
 }
 
 #[test]
@@ -239,11 +249,14 @@ fn a_pki_of_the_clients_that_is_not_there_is_named_and_waited_for() {
     let settings = &mut pki.lab.agent.settings;
     settings.insert(backends, "team/clients, team/later".to_owned());
     pki.start_agent();
-    let concerns = || pki.lab.agent.get("/v1/status")["concerns"].to_string();
-    let said = "the CAs of Vault's PKI team/later";
-    eventually("it to be said", || concerns().contains(said).then_some(()));
+    let said = "Vault's PKI team/later";
+    eventually("it to be said", || {
+        pki.concerns().contains(said).then_some(())
+    });
     assert_eq!(pki.lab.agent.log().matches(said).count(), 1);
-    assert!(pki.connect().is_none(), "all CAs or none");
+    // Another's clients are let in meanwhile.
+    let known = eventually("the certificate", || pki.connect()?.get("/metrics").ok());
+    assert_eq!(known.status, 200);
     let root = pki.lab.vault.root();
     root.make_pki("team/later", &json!({"ttl": "1h", "server_flag": false}));
     let client = root.issue("team/later", "prometheus");
@@ -251,13 +264,85 @@ fn a_pki_of_the_clients_that_is_not_there_is_named_and_waited_for() {
         let connection = Connection::tls(pki.address, &pki.ca, Some(&client));
         connection.ok()?.get("/metrics").ok()
     });
-    eventually("all to be well", || (concerns() == "[]").then_some(()));
+    eventually("all to be well", || (pki.concerns() == "[]").then_some(()));
+}
+
+#[test]
+fn without_a_ca_nobody_is_let_in_and_it_is_said() {
+    let mut pki = Pki::without_agent(&json!({"ttl": "1h"}), "");
+    let root = pki.lab.vault.root();
+    // As where there are only CAs that others sign by.
+    let keyless = json!({ "pem_bundle": pki.ca });
+    root.delete("team/clients/root");
+    root.write("team/clients/issuers/import/cert", &keyless);
+    pki.start_agent();
+    let root = pki.lab.vault.root();
+    let stranger = root.issue("nodes", "stranger");
+    // Whoever is refused has the CAs read anew.
+    let refused = || {
+        let answer = Connection::tls(pki.address, &pki.ca, Some(&stranger))
+            .and_then(|mut it| it.get("/metrics"));
+        assert!(answer.is_err(), "{answer:?}");
+    };
+    let no_ca = "is not there or has no issuer with a key";
+    let said = || pki.concerns().contains(no_ca).then_some(());
+    eventually("it to be said", said);
+    eventually("the missing right to be said", || {
+        pki.concerns().contains("nodes/issue/node").then_some(())
+    });
+    root.allow_generator(RULES);
+    pki.wait_for_certificate();
+    refused();
+    let in_order = "in order again";
+    assert_eq!(pki.lab.agent.log().matches(in_order).count(), 0);
+
+    let with_key = |name| {
+        let ca = json!({"common_name": name, "key_type": "ec", "key_bits": 256});
+        let ca = root.write("team/clients/root/generate/internal", &ca);
+        let default = json!({"default": ca["data"]["issuer_id"]});
+        root.write("team/clients/config/issuers", &default);
+        let client = root.issue("team/clients", "prometheus");
+        (text(&ca["data"]["issuer_id"]), client)
+    };
+    let get = |client: &Identity| {
+        let connection = Connection::tls(pki.address, &pki.ca, Some(client));
+        connection?.get("/metrics")
+    };
+    let let_in = |client: &Identity| {
+        eventually_within(Duration::from_secs(150), "a client to be let in", || {
+            get(client).ok()
+        });
+        eventually("all to be well", || (pki.concerns() == "[]").then_some(()));
+    };
+    let gone = |client: &Identity| {
+        eventually_within(
+            Duration::from_secs(150),
+            "a client of a CA that is gone to be refused",
+            || {
+                refused();
+                get(client).is_err().then_some(())
+            },
+        );
+        eventually("it to be said", said);
+    };
+    let (first, client) = with_key("first");
+    let_in(&client);
+    assert_eq!(pki.lab.agent.log().matches(in_order).count(), 1);
+    // The last with a key, and then the last of all.
+    root.delete(&format!("team/clients/issuer/{first}"));
+    gone(&client);
+    root.delete("team/clients/root");
+    let (_, client) = with_key("second");
+    let_in(&client);
+    root.delete("team/clients/root");
+    gone(&client);
 }
 
 #[test]
 fn a_new_ca_of_the_clients_is_learnt_from_the_first_that_is_refused() {
     let pki = Pki::start(&json!({"ttl": "1h"}), RULES);
     let mut old = eventually("the certificate", || pki.connect());
+    let mut closed = false;
     let root = pki.lab.vault.root();
     root.write(
         "team/clients/root/rotate/internal",
@@ -274,10 +359,18 @@ fn a_new_ca_of_the_clients_is_learnt_from_the_first_that_is_refused() {
     eventually_within(
         Duration::from_secs(150),
         "a client of the new CA to be let in",
-        || pki.connect()?.get("/metrics").ok(),
+        || {
+            // What is in use stays until other CAs count.
+            if !closed {
+                closed = old.get("/metrics").expect("an answer").closes;
+            }
+            pki.connect()?.get("/metrics").ok()
+        },
     );
-    let answer = old.get("/metrics").unwrap();
-    assert!(answer.closes, "{answer:?}");
+    if !closed {
+        let answer = old.get("/metrics").expect("an answer");
+        assert!(answer.closes, "{answer:?}");
+    }
     // Until it has a certificate of the new one, a client shows that of the old.
     let get = || Connection::tls(pki.address, &pki.ca, Some(&before))?.get("/metrics");
     assert_eq!(get().expect("the old CA's client").status, 200);
@@ -352,13 +445,14 @@ fn a_certificate_that_is_of_no_use_is_said_once() {
     let clock = Clock::of(WALL, &pki.lab.node, &mut pki.lab.agent.settings);
     clock.step_to(DAY);
     pki.start_agent();
-    let concerns = || pki.lab.agent.get("/v1/status")["concerns"].to_string();
     let issued = || pki.lab.vault.count("nodes/issue/node");
     let said = "do the clocks agree?";
-    eventually("it to be said", || concerns().contains(said).then_some(()));
+    eventually("it to be said", || {
+        pki.concerns().contains(said).then_some(())
+    });
     eventually("another try", || (issued() >= 3).then_some(()));
     assert_eq!(pki.lab.agent.log().matches(said).count(), 1);
     clock.step_to(0);
     eventually_within(Duration::from_secs(90), "a certificate", || pki.connect());
-    eventually("all to be well", || (concerns() == "[]").then_some(()));
+    eventually("all to be well", || (pki.concerns() == "[]").then_some(()));
 }
