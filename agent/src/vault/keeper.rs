@@ -183,23 +183,26 @@ impl Session {
 
     /// A token that Vault knows, but that may not look itself up, is told from a bad one.
     async fn not_looked_up(&self, live: &Live, error: &VaultError) -> Failure {
-        if error.is_denied() {
-            let headers = self.headers(live);
-            let known = match live.transport.role(&self.needs.role, &headers).await {
-                Ok(_) => true,
-                Err(error) => error.is_not_found(),
-            };
-            if known {
-                return Failure::new(
-                    Reason::GeneratorToken,
-                    format!(
-                        "Vault at {} knows the generator token, but does not let it look itself up ({error}): make it with the policy `default`, or add to its policy: path \"auth/token/lookup-self\" {{ capabilities = [\"read\"] }}",
-                        self.address()
-                    ),
-                );
-            }
+        if error.is_denied() && self.is_known(live).await {
+            return Failure::new(
+                Reason::VaultRefused,
+                format!(
+                    "Vault at {} knows the generator token, but does not let it look itself up ({error}): make it with the policy `default`, or add to its policy: path \"auth/token/lookup-self\" {{ capabilities = [\"read\"] }}",
+                    self.address()
+                ),
+            );
         }
         self.failure(error)
+    }
+
+    /// Whether Vault knows a token that may not look itself up: then it may read its role still, or hears
+    /// that there is none.
+    async fn is_known(&self, live: &Live) -> bool {
+        let headers = self.headers(live);
+        match live.transport.role(&self.needs.role, &headers).await {
+            Ok(_) => true,
+            Err(error) => error.is_not_found(),
+        }
     }
 
     fn refuse_root(&self, generator: &Generator) -> Result<(), Failure> {
@@ -258,7 +261,7 @@ impl Session {
                     self.resolve_doubt(&live).await
                 }
                 Wake::Renewal => self.renew_own(&live).await,
-                Wake::End => self.look_at_own(&live).await,
+                Wake::End => self.look_while_idle(&live).await,
                 Wake::Reload(reload) => {
                     if let Some(other) = self.exchange(reload).await {
                         live = self.take(other);
@@ -305,11 +308,14 @@ impl Session {
     }
 
     /// The one call that keeps an idle connection warm shows whether Vault still knows the token, too.
-    /// Where it fails in another way, what Vault says of itself counts.
+    /// Where it fails in another way, what Vault says of itself counts: volumes' tokens are kept alive by a
+    /// token that may do that, whatever else it may not.
     async fn look_while_idle(&self, live: &Live) -> Result<(), Failure> {
         match self.look_up_own(live).await {
             Ok(()) => Ok(()),
-            Err(error) if error.is_denied() => Err(self.failure(&error)),
+            Err(error) if error.is_denied() && !self.is_known(live).await => {
+                Err(self.failure(&error))
+            }
             Err(_) => self.healthy(&live.transport).await.map(drop),
         }
     }

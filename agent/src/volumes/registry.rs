@@ -187,7 +187,7 @@ impl Volumes {
         Ok(id)
     }
 
-    /// Makes the next [`Self::begin`] quicker. For when no mount waits.
+    /// Makes the next [`Self::begin`] quicker. For a mount that has its answer.
     pub fn prepare(&self) {
         self.journal.prepare();
     }

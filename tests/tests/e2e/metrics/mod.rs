@@ -444,18 +444,22 @@ fn a_dead_generator_token_shows_on_an_idle_node() {
     assert_sample(&after, "vaulttmpfs_ready", 1.0);
     assert_sample(&after, HEALTH, before[HEALTH]);
 
-    // A look that fails in another way says nothing of the token.
+    // A look that fails in another way says nothing of the token, nor does one that a token is denied which
+    // may do the rest.
     let look = "GET /v1/auth/token/lookup-self";
-    let fault = Fault::error(500, "internal error");
-    lab.proxy().order(1, look, fault);
-    clock.step_to(2 * IDLE);
-    eventually("Vault to be asked", || counts(HEALTH, before[HEALTH] + 1.0));
-    assert!(!lab.agent.log().contains("not ready"));
+    for (step, status) in [(2, 500), (3, 403)] {
+        let asked = scrape(&lab)[HEALTH];
+        lab.proxy()
+            .order(1, look, Fault::error(status, "some error"));
+        clock.step_to(step * IDLE);
+        eventually("Vault to be asked", || counts(HEALTH, asked + 1.0));
+        assert!(!lab.agent.log().contains("not ready"));
+    }
 
     let accessor = json!({"accessor": token["accessor"]});
     let root = lab.vault.root();
     root.write("auth/token/revoke-accessor", &accessor);
-    clock.step_to(3 * IDLE);
+    clock.step_to(4 * IDLE);
     let samples = eventually("the agent to notice", || {
         let samples = scrape(&lab);
         (samples["vaulttmpfs_ready"] == 0.0).then_some(samples)
