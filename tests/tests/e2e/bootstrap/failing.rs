@@ -209,7 +209,7 @@ fn tries_that_go_on_end_with_the_time_for_all_of_it() {
     site.lab
         .proxy()
         .order(1000, create, Fault::error(429, "come later"));
-    let terminal = at_the_last_question(&site, &[MANY_TRIES, ("VAULT_CLIENT_TIMEOUT", "5s")]);
+    let terminal = at_the_last_question(&site, &[MANY_TRIES, ("VAULT_CLIENT_TIMEOUT", "3s")]);
     terminal.types("");
     let (status, screen) = terminal.end();
     assert_eq!(status, 69, "{screen}");
@@ -226,7 +226,7 @@ fn a_token_that_is_just_being_made_is_waited_for_and_ended() {
         let made = site.lab.proxy().count(create);
         site.lab
             .proxy()
-            .order(1, create, Fault::Late(Duration::from_secs(2)));
+            .order(1, create, Fault::Late(Duration::from_secs(5)));
         let terminal = at_the_last_question(&site, &[]);
         terminal.types("");
         eventually("the token to be asked for", || {
