@@ -275,9 +275,9 @@ fn volumes_are_counted_by_the_state_that_the_command_shows() {
     lab.agent.wait_until_ready();
     mount(&lab, "web-0", "vault/wrapTTL", "10m");
     mount(&lab, "batch-0", "vault/role", "batch");
-    mount(&lab, "forgetful-0", "vault/wrapTTL", "10s");
+    mount(&lab, "forgetful-0", "vault/wrapTTL", "30s");
 
-    let samples = eventually_within(Duration::from_secs(60), "the look at the wrapping", || {
+    let samples = eventually_within(Duration::from_secs(90), "the look at the wrapping", || {
         let samples = scrape(&lab);
         (samples["vaulttmpfs_never_unwrapped_total"] >= 1.0).then_some(samples)
     });
