@@ -16,8 +16,8 @@ fn a_node_gets_its_token_by_bootstrap_as_a_file_or_encrypted() {
     let root = json!({"policies": ["root"], "no_parent": true});
     let root = site.vault.root().write("auth/token/create", &root);
     let token = text(&root["auth"]["client_token"]);
-    site.machine.write("/root/login", &token);
-    let as_admin = "export VAULT_TOKEN=$(cat /root/login)";
+    site.machine.write(super::LOGIN, &token);
+    let as_admin = &format!("export VAULT_TOKEN=$(cat {})", super::LOGIN);
     let said = site
         .machine
         .sh(&format!("{as_admin}; vaulttmpfs bootstrap"));
