@@ -21,16 +21,16 @@ fn running_pods_outlive_what_happens_to_the_node() {
         // Longer than a kubelet needs to start on a busy machine.
         let lab = Lab::builder().set("VAULT_CLIENT_TIMEOUT", "90s");
         let mut cluster = Cluster::start_with(lab);
+        let unmounted = timed("unmounted by hand", || unmounted_by_hand(&cluster));
         let mut pods = Vec::from(timed("kubelet restarted", || {
             kubelet_restarted(&mut cluster)
         }));
         pods.push(timed("kubelet killed in a mount", || {
             kubelet_killed_in_a_mount(&mut cluster)
         }));
-        // A kubelet that starts would mount it again.
-        pods.push(timed("unmounted by hand", || unmounted_by_hand(&cluster)));
         // All at once: the kubelet takes its time to end a pod.
         timed("driver replaced", || driver_replaced(&cluster, pods));
+        cluster.wait_until_gone(&[&unmounted]);
         assert_eq!(cluster.lab.living(), 0);
         timed("package removed", || package_removed(&mut cluster));
     });
@@ -62,12 +62,16 @@ fn kubelet_restarted(cluster: &mut Cluster) -> [RealPod; 3] {
     [kept, lost, other]
 }
 
-/// The kubelet finds nothing to unmount when the pod ends, which is as well.
+/// The kubelet finds nothing to unmount when the pod ends, which is as well. Nobody calls for its token, so
+/// that it is given a grace, which is not waited for here.
 fn unmounted_by_hand(cluster: &Cluster) -> RealPod {
     let pod = cluster.run(&manifest("unmounted"));
     cluster.wait_for_volumes(&[&pod]);
     unmount(cluster, &pod);
     assert!(cluster.is_running(&pod));
+    cluster.delete(&pod);
+    // A kubelet that starts would mount it again.
+    cluster.wait_until_forgotten(&pod);
     pod
 }
 
