@@ -3,13 +3,13 @@
 //! certificate; nothing is sent after it.
 
 use super::error::chain;
-use super::tls::{self, Judge};
+use super::tls::{self, Judge, Shown};
 use crate::certificate::Certificate;
 use crate::config::VaultSettings;
 use rustls::CertificateError;
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::ServerCertVerifier;
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::pki_types::{CertificateDer, ServerName};
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
@@ -89,14 +89,14 @@ impl Recorder {
 }
 
 impl Judge for Arc<Recorder> {
-    fn judge(
-        &self,
-        certificate: &CertificateDer<'_>,
-        others: &[CertificateDer<'_>],
-        name: &ServerName<'_>,
-        ocsp: &[u8],
-        now: UnixTime,
-    ) -> Result<(), rustls::Error> {
+    fn judge(&self, shown: &Shown<'_>) -> Result<(), rustls::Error> {
+        let &Shown {
+            certificate,
+            others,
+            name,
+            ocsp,
+            now,
+        } = shown;
         let judgement = match &self.judge {
             Some(judge) => judge.verify_server_cert(certificate, others, name, ocsp, now),
             None => Err(CertificateError::UnknownIssuer.into()),

@@ -119,17 +119,20 @@ fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, String> {
         .map_err(|error| format!("{} cannot be read: {error}", path.display()))
 }
 
+/// What a server shows, and what for.
+pub(super) struct Shown<'a> {
+    /// Its own.
+    pub(super) certificate: &'a CertificateDer<'a>,
+    pub(super) others: &'a [CertificateDer<'a>],
+    pub(super) name: &'a ServerName<'a>,
+    pub(super) ocsp: &'a [u8],
+    pub(super) now: UnixTime,
+}
+
 /// Whether a server's certificate is trusted.
 pub(super) trait Judge: Debug + Send + Sync {
-    /// Judges the server's own certificate and the others that it shows, for this name and moment.
-    fn judge(
-        &self,
-        certificate: &CertificateDer<'_>,
-        others: &[CertificateDer<'_>],
-        name: &ServerName<'_>,
-        ocsp: &[u8],
-        now: UnixTime,
-    ) -> Result<(), rustls::Error>;
+    /// Judges what a server shows.
+    fn judge(&self, shown: &Shown<'_>) -> Result<(), rustls::Error>;
 }
 
 /// Trusts any certificate (`VAULT_SKIP_VERIFY`).
@@ -137,14 +140,7 @@ pub(super) trait Judge: Debug + Send + Sync {
 struct Anyone;
 
 impl Judge for Anyone {
-    fn judge(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<(), rustls::Error> {
+    fn judge(&self, _: &Shown<'_>) -> Result<(), rustls::Error> {
         Ok(())
     }
 }
@@ -165,7 +161,13 @@ impl<J: Judge> ServerCertVerifier for Verifier<J> {
         ocsp: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
-        self.judge.judge(certificate, others, name, ocsp, now)?;
+        self.judge.judge(&Shown {
+            certificate,
+            others,
+            name,
+            ocsp,
+            now,
+        })?;
         Ok(ServerCertVerified::assertion())
     }
 
