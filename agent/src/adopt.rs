@@ -95,7 +95,7 @@ fn record(
         owed: Vec::new(),
         origin: Origin {
             cluster_id,
-            ..volumes.origin().clone()
+            ..volumes.origin()
         },
     }
 }

@@ -118,6 +118,14 @@ impl Reason {
         }
     }
 
+    /// Vault could not be asked, and may be later.
+    pub(crate) const fn may_pass(self) -> bool {
+        matches!(
+            self,
+            Self::VaultUnreachable | Self::VaultSealed | Self::VaultBusy | Self::VaultFailed
+        )
+    }
+
     /// The status of the answer on the socket.
     #[must_use]
     pub const fn status(self) -> u16 {

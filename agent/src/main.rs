@@ -52,7 +52,8 @@ enum Command {
     /// asked for where standard input is a terminal. A good token that is there already is kept. The login's token is revoked at the
     /// end. Settings are the agent's: those of the environment, and else of its file. Exit status: 0 a good token is in place, 1
     /// something failed, 64 wrong arguments or bad settings, 65 the wrapped token is spent or not of a token's making, 69 Vault cannot
-    /// be asked, 77 Vault refused the login or a right, 130 interrupted. Unless it is 0, nothing is left behind.
+    /// be asked, 77 Vault refused the login or a right, 130 interrupted. Unless it is 0, every token that it got is ended, or it says
+    /// which could not be.
     Bootstrap(Box<commands::bootstrap::Bootstrap>),
     /// Renew the generator token now, once (root).
     ///

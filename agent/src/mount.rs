@@ -235,6 +235,8 @@ impl Attempt<'_> {
             "the pod names no policies (option vault/policies), and the role's allowed_policies cannot be read"
         } else if token.ttl.is_some() {
             "the pod asks for a vault/ttl, and whether the role ignores it cannot be read"
+        } else if token.max_ttl.is_some() {
+            "the pod asks for a vault/maxTTL, and what a renewal by the role gives cannot be read"
         } else if live.generator.has_identity() {
             "the generator token has an identity, and whether the role hands it on to pods cannot be read"
         } else {
@@ -415,7 +417,7 @@ impl Attempt<'_> {
             owed: Vec::new(),
             origin: Origin {
                 cluster_id: cluster_id.to_owned(),
-                ..self.mounter.volumes.origin().clone()
+                ..self.mounter.volumes.origin()
             },
         };
         if let Some(role) = role {

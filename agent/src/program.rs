@@ -9,7 +9,7 @@ use tokio::process::Command;
 const MAX_COMPLAINT: usize = 64 * 1024;
 
 /// What a program writes to its standard output: one byte more than `most` at most, and no longer than
-/// `patience`. Its exit status counts only where it wrote nothing.
+/// `patience`. Its exit status does not count.
 ///
 /// # Errors
 /// Why there is nothing, in a line.

@@ -133,19 +133,12 @@ fn judge(group: &mut Group<'_>, token: &Generator) {
         group.warning(warning);
     }
     if findings == Findings::default() {
-        let life = if token.period == 0 {
-            format!("the period of the token role `{}`", token.role)
-        } else {
-            format!(
-                "a period of {}, and survives an outage of {}",
-                to_go(seconds(token.period)),
-                to_go(token.survives())
-            )
-        };
         group.ok(format!(
-            "it is an orphan with the policies {}, has {} left and {life}",
+            "it is an orphan with the policies {}, has {} left and a period of {}, and survives an outage of {}",
             token.policies.join(", "),
             to_go(seconds(token.ttl)),
+            to_go(seconds(token.period)),
+            to_go(token.survives())
         ));
     }
 }

@@ -19,10 +19,10 @@ use crate::exit::Exit;
 use std::io::Write;
 
 /// The outcome of a command that has one sentence to say.
-fn outcome(outcome: Result<&str, String>) -> Exit {
+fn outcome(outcome: Result<String, String>) -> Exit {
     match outcome {
         Ok(done) => {
-            say(done);
+            say(&done);
             Exit::Done
         }
         Err(problem) => {

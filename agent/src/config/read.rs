@@ -258,7 +258,7 @@ fn lifecycle<E: Environment>(reader: &mut Reader<'_, E>) -> Option<Lifecycle> {
     let revoke_delay = reader.value(&table::REVOKE_DELAY, values::delay);
     let max_age = reader.value(&table::MAX_AGE, values::ttl);
     let watch_unwrap = reader.value(&table::WATCH_UNWRAP, values::watch_unwrap);
-    let max_rate = reader.value(&table::MAX_VAULT_RATE, values::rate_limit);
+    let max_rate = reader.value(&table::MAX_VAULT_RATE, values::steady_rate);
     Some(Lifecycle {
         revoke: revoke?,
         revoke_delay: revoke_delay?,

@@ -478,6 +478,13 @@ fn rate_limits() {
         let interval = Duration::from_micros(micros);
         assert_eq!(limit, Some(RateLimit { interval, burst }), "{text}");
     }
+    for (text, burst) in [("20", 1), ("20:5", 5)] {
+        let limit = with(&[("VAULTTMPFS_MAX_VAULT_RATE", text)])
+            .unwrap()
+            .lifecycle
+            .max_rate;
+        assert_eq!(limit.burst, burst, "{text}");
+    }
 }
 
 #[test]

@@ -99,6 +99,15 @@ fn whole(text: &str) -> Option<u32> {
 /// As Vault's own clients take it; without a burst it is the rate, but at least one (a burst of
 /// none lets nothing through).
 pub(super) fn rate_limit(text: &str) -> Parsed<RateLimit> {
+    limit(text, |rate| rate.max(1))
+}
+
+/// Without a burst, no second has more calls than the rate.
+pub(super) fn steady_rate(text: &str) -> Parsed<RateLimit> {
+    limit(text, |_| 1)
+}
+
+fn limit(text: &str, usual_burst: fn(u32) -> u32) -> Parsed<RateLimit> {
     let expected = || {
         "calls a second as rate or rate:burst, as in 100 or 0.5:10, with a burst of at least 1"
             .to_owned()
@@ -116,7 +125,7 @@ pub(super) fn rate_limit(text: &str) -> Parsed<RateLimit> {
         clippy::cast_sign_loss,
         reason = "the range is checked above, and a burst is whole"
     )]
-    let burst = burst.unwrap_or((rate as u32).max(1));
+    let burst = burst.unwrap_or_else(|| usual_burst(rate as u32));
     Ok(RateLimit {
         interval: Duration::from_secs_f64(rate.recip()),
         burst,

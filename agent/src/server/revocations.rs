@@ -3,6 +3,7 @@
 use super::answer::{self, Answer};
 use super::status::Agent;
 use crate::failure::Failure;
+use serde_json::json;
 
 /// `POST /v1/revocations/hold`.
 pub(super) fn hold(agent: &Agent) -> Result<Answer, Failure> {
@@ -10,17 +11,13 @@ pub(super) fn hold(agent: &Agent) -> Result<Answer, Failure> {
         news = true,
         "all revocations are held, as an admin wants it"
     );
-    if let Err(error) = agent.volumes()?.hold("an admin wants it so") {
-        tracing::warn!("the hold will not outlive a restart: {error}");
-    }
+    agent.volumes()?.hold("an admin wants it so");
     Ok(answer::done())
 }
 
-/// `POST /v1/revocations/release`.
+/// `POST /v1/revocations/release`. Answers how many volumes are given up by it.
 pub(super) fn release(agent: &Agent) -> Result<Answer, Failure> {
-    tracing::info!("revocations go on, as an admin wants it");
-    if let Err(error) = agent.volumes()?.release() {
-        tracing::warn!("the hold will be back after a restart: {error}");
-    }
-    Ok(answer::done())
+    let given_up = agent.volumes()?.release();
+    tracing::info!(given_up, "revocations go on, as an admin wants it");
+    Ok(answer::json(&json!({ "given_up": given_up })))
 }

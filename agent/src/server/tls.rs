@@ -73,8 +73,11 @@ struct Parts {
     ca_trouble: Option<String>,
 }
 
-/// CAs that can be used: an odd one is told when it comes, and keeps nothing else from counting.
+/// CAs that can be used.
 type Roots = Vec<TrustAnchor<'static>>;
+
+/// The CAs that were read and can be used, and which one cannot: it keeps no other from counting.
+type Read = (Roots, Result<(), String>);
 
 /// Why there is no new certificate.
 enum NoCertificate {
@@ -184,17 +187,13 @@ impl Tls {
         let mut pause = PAUSES.0;
         loop {
             self.session.until_ready().await;
-            let mut troubles = Vec::new();
+            let mut outcomes = Vec::new();
             for backend in backends {
                 let read = self.read_cas(backend).await;
-                troubles.extend(self.take_cas(backend, read).err());
+                outcomes.push(self.take_cas(backend, read));
             }
-            let done = troubles.is_empty();
-            let outcome = if done {
-                Ok(())
-            } else {
-                Err(troubles.join("; "))
-            };
+            let outcome = together(outcomes);
+            let done = outcome.is_ok();
             self.conclude(&mut self.parts(), |parts| &mut parts.ca_trouble, outcome);
             if done {
                 pause = PAUSES.0;
@@ -219,7 +218,7 @@ impl Tls {
     }
 
     /// The CAs of a secrets engine; none where it has none, or is not there.
-    async fn read_cas(&self, backend: &str) -> Result<Roots, String> {
+    async fn read_cas(&self, backend: &str) -> Result<Read, String> {
         let unread = |error: VaultError| {
             format!(
                 "the CAs of Vault's PKI {backend}, for clients of the metrics, cannot be read: {error}"
@@ -231,12 +230,12 @@ impl Tls {
             let ca = self.turn().await?.issuer(backend, &issuer).await;
             cas.push(ca.map_err(unread)?);
         }
-        roots(cas).map_err(|problem| format!("Vault's PKI {backend}: {problem}"))
+        Ok(roots(&format!("Vault's PKI {backend}"), cas))
     }
 
     /// Lets in clients of these CAs of a secrets engine's from now on, and of no others of it.
-    fn take_cas(&self, backend: &str, read: Result<Roots, String>) -> Result<(), String> {
-        let roots = read?;
+    fn take_cas(&self, backend: &str, read: Result<Read, String>) -> Result<(), String> {
+        let (roots, all) = read?;
         let none = roots.is_empty();
         let mut parts = self.parts();
         if parts.vault_cas.get(backend) != Some(&roots) {
@@ -245,10 +244,10 @@ impl Tls {
         }
         if none {
             return Err(format!(
-                "Vault's PKI {backend}, for clients of the metrics, is not there or has no issuer with a key: nobody is let in by it"
+                "Vault's PKI {backend}, for clients of the metrics, is not there or has no issuer with a key that can be used: nobody is let in by it"
             ));
         }
-        Ok(())
+        all
     }
 
     /// Gets a certificate from Vault, for configurations from now on. Answers when to do so again, in
@@ -298,19 +297,30 @@ impl Tls {
     }
 
     fn read_files(&self, parts: &mut Parts) -> Result<(), String> {
+        let identity = self.read_own(parts);
+        let clients = self.read_clients(parts);
+        together([identity, clients, self.configure(parts)])
+    }
+
+    fn read_own(&self, parts: &mut Parts) -> Result<(), String> {
         if let Identity::Files { certificate, key } = &self.settings.identity {
             parts.identity = Some(read_identity(certificate, key)?);
         }
-        if let Some(ClientCas {
+        Ok(())
+    }
+
+    fn read_clients(&self, parts: &mut Parts) -> Result<(), String> {
+        let Some(ClientCas {
             file: Some(file), ..
         }) = &self.settings.clients
-        {
-            let ca = read_ca(&CaSource::File(file.clone())).map_err(|error| error.to_string())?;
-            let cas = ca.der.into_iter().map(CertificateDer::from);
-            parts.file_cas =
-                roots(cas).map_err(|problem| format!("{}: {problem}", file.display()))?;
-        }
-        self.configure(parts)
+        else {
+            return Ok(());
+        };
+        let ca = read_ca(&CaSource::File(file.clone())).map_err(|error| error.to_string())?;
+        let cas = ca.der.into_iter().map(CertificateDer::from);
+        let (cas, all) = roots(&file.display().to_string(), cas);
+        parts.file_cas = cas;
+        all
     }
 
     /// Makes the configuration for connections from now on, once nothing is missing. Where clients must show
@@ -387,14 +397,27 @@ impl Parts {
     }
 }
 
-fn roots(cas: impl IntoIterator<Item = CertificateDer<'static>>) -> Result<Roots, String> {
+/// Those from this place that can be used.
+fn roots(place: &str, cas: impl IntoIterator<Item = CertificateDer<'static>>) -> Read {
     let mut store = RootCertStore::empty();
+    let mut all = Ok(());
     for ca in cas {
-        store
-            .add(ca)
-            .map_err(|error| format!("a CA of the metrics' clients cannot be used: {error}"))?;
+        if let Err(error) = store.add(ca) {
+            all = Err(format!(
+                "{place}: a CA of the metrics' clients cannot be used: {error}"
+            ));
+        }
     }
-    Ok(store.roots)
+    (store.roots, all)
+}
+
+/// What went wrong in all of these.
+fn together(outcomes: impl IntoIterator<Item = Result<(), String>>) -> Result<(), String> {
+    let troubles: Vec<_> = outcomes.into_iter().filter_map(Result::err).collect();
+    if troubles.is_empty() {
+        return Ok(());
+    }
+    Err(troubles.join("; "))
 }
 
 fn read_identity(certificate: &Path, key: &Path) -> Result<Arc<CertifiedKey>, String> {
@@ -535,9 +558,10 @@ mod tests {
             subject_public_key_info: Der::from_slice(b"key"),
             name_constraints: None,
         };
-        tls.take_cas("clients", Ok(vec![ca])).unwrap();
         let odd = CertificateDer::from_slice(b"no certificate");
-        tls.take_cas("clients", roots([odd])).unwrap_err();
+        let (none, all) = roots("a PKI", [odd]);
+        assert!(none.is_empty());
+        tls.take_cas("clients", Ok((vec![ca], all))).unwrap_err();
 
         tls.parts().identity = Some(Arc::new(CertifiedKey::new(Vec::new(), Arc::new(NoKey))));
         tls.configure(&mut tls.parts()).unwrap();
@@ -545,7 +569,8 @@ mod tests {
         tls.take_cas("clients", Err("no connection".into()))
             .unwrap_err();
         assert!(tls.current().is_some());
-        tls.take_cas("clients", Ok(Vec::new())).unwrap_err();
+        tls.take_cas("clients", Ok((Vec::new(), Ok(()))))
+            .unwrap_err();
         assert!(tls.current().is_none());
     }
 

@@ -162,7 +162,8 @@ pub(super) fn list(agent: &Agent) -> Result<Answer, Failure> {
     let volumes = agent.volumes()?;
     let now = Moment::now();
     let mut listed: Vec<Listed> = Vec::new();
-    volumes.for_each(|record| listed.push(Listed::of(record, volumes.origin(), now)));
+    let here = volumes.origin();
+    volumes.for_each(|record| listed.push(Listed::of(record, &here, now)));
     listed.sort_by_key(|volume| (volume.created_wall_ms, volume.id));
     Ok(answer::json(&serde_json::json!({ "volumes": listed })))
 }

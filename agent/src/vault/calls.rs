@@ -57,7 +57,8 @@ pub struct Generator {
     pub entity_id: String,
     /// What it has left to live, in seconds; 0 for ever.
     pub ttl: u64,
-    /// Its period in seconds, where it has one: what a renewal gives it.
+    /// Its period in seconds, where it has one: what a renewal gives it. A token role's tokens show none
+    /// (tried on `OpenBao`): theirs is what they were first given.
     #[serde(default)]
     pub period: u64,
     /// What it was given when it was made, in seconds.
@@ -75,8 +76,7 @@ pub struct Generator {
     /// Its name.
     #[serde(default)]
     pub display_name: String,
-    /// The token role that it was made by, where it was. Then that has its period, and `period` is 0
-    /// (tried on `OpenBao`).
+    /// The token role that it was made by, where it was.
     #[serde(default)]
     pub role: String,
     /// So many calls are left to it, where they are counted.
@@ -227,9 +227,11 @@ impl Transport {
             .call(LookupTokenSelfRequest::default(), headers)
             .await?;
         let mut generator: Generator = data(&body, "not a token's look-up")?;
-        // Shown as it was asked for; Vault grants no more than the mount's longest lease (tried on OpenBao).
-        if generator.creation_ttl > 0 {
+        if generator.period > 0 && generator.creation_ttl > 0 {
+            // Shown as it was asked for; Vault grants no more than the mount's longest lease (tried on OpenBao).
             generator.period = generator.period.min(generator.creation_ttl);
+        } else if !generator.role.is_empty() && generator.renewable {
+            generator.period = generator.creation_ttl;
         }
         Ok(generator)
     }

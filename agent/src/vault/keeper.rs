@@ -17,6 +17,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 
 /// How long a connection stays unused at most before the keeper uses it: below the idle timeout of
 /// common servers and load balancers for Vault (300 s and more), and seldom enough to cost nothing.
@@ -185,7 +186,7 @@ impl Session {
     async fn not_looked_up(&self, live: &Live, error: &VaultError) -> Failure {
         if error.is_denied() && self.is_known(live).await {
             return Failure::new(
-                Reason::VaultRefused,
+                Reason::GeneratorToken,
                 format!(
                     "Vault at {} knows the generator token, but does not let it look itself up ({error}): make it with the policy `default`, or add to its policy: path \"auth/token/lookup-self\" {{ capabilities = [\"read\"] }}",
                     self.address()
@@ -197,7 +198,7 @@ impl Session {
 
     /// Whether Vault knows a token that may not look itself up: then it may read its role still, or hears
     /// that there is none.
-    async fn is_known(&self, live: &Live) -> bool {
+    pub(super) async fn is_known(&self, live: &Live) -> bool {
         let headers = self.headers(live);
         match live.transport.role(&self.needs.role, &headers).await {
             Ok(_) => true,
@@ -239,11 +240,13 @@ impl Session {
     async fn stay(&self, live: Live, reloads: &mut mpsc::Receiver<Reload>) -> Failure {
         let mut live = self.take(live);
         let mut settled = self.inspect(&live).await;
+        let mut idle_until = Instant::now() + keep_warm(random());
         loop {
-            let wake = self.wake(&live, reloads).await;
+            let wake = self.wake(&live, idle_until, reloads).await;
             let doubted = matches!(wake, Wake::Doubt);
             let kept = match wake {
                 Wake::Warm => {
+                    idle_until = Instant::now() + keep_warm(random());
                     let serves = self.look_while_idle(&live).await;
                     let untried = lock(&self.untried).clone();
                     if serves.is_ok()
@@ -261,7 +264,7 @@ impl Session {
                     self.resolve_doubt(&live).await
                 }
                 Wake::Renewal => self.renew_own(&live).await,
-                Wake::End => self.look_while_idle(&live).await,
+                Wake::End => self.look_at_the_end(&live).await,
                 Wake::Reload(reload) => {
                     if let Some(other) = self.exchange(reload).await {
                         live = self.take(other);
@@ -284,7 +287,12 @@ impl Session {
         }
     }
 
-    async fn wake(&self, live: &Live, reloads: &mut mpsc::Receiver<Reload>) -> Wake {
+    async fn wake(
+        &self,
+        live: &Live,
+        idle_until: Instant,
+        reloads: &mut mpsc::Receiver<Reload>,
+    ) -> Wake {
         let next = || lock(&live.lease).next();
         let moment = async {
             // An admin may have had it renewed meanwhile.
@@ -300,7 +308,7 @@ impl Session {
             std::future::pending().await
         };
         tokio::select! {
-            () = tokio::time::sleep(keep_warm(random())) => Wake::Warm,
+            () = tokio::time::sleep_until(idle_until) => Wake::Warm,
             () = self.doubted.notified() => Wake::Doubt,
             wake = moment => wake,
             Some(reload) = reloads.recv() => Wake::Reload(reload),
@@ -308,14 +316,11 @@ impl Session {
     }
 
     /// The one call that keeps an idle connection warm shows whether Vault still knows the token, too.
-    /// Where it fails in another way, what Vault says of itself counts: volumes' tokens are kept alive by a
-    /// token that may do that, whatever else it may not.
+    /// Where it fails in another way, what Vault says of itself counts.
     async fn look_while_idle(&self, live: &Live) -> Result<(), Failure> {
         match self.look_up_own(live).await {
             Ok(()) => Ok(()),
-            Err(error) if error.is_denied() && !self.is_known(live).await => {
-                Err(self.failure(&error))
-            }
+            Err(error) if error.is_denied() => self.denied(live, &error).await,
             Err(_) => self.healthy(&live.transport).await.map(drop),
         }
     }
@@ -325,9 +330,26 @@ impl Session {
         self.look_at_own(live).await
     }
 
-    async fn look_at_own(&self, live: &Live) -> Result<(), Failure> {
+    /// A token that shows no new end is over, whatever the reason: no session goes on with it.
+    async fn look_at_the_end(&self, live: &Live) -> Result<(), Failure> {
         let looked = self.look_up_own(live).await;
         looked.map_err(|error| self.failure(&error))
+    }
+
+    async fn look_at_own(&self, live: &Live) -> Result<(), Failure> {
+        match self.look_up_own(live).await {
+            Err(error) if error.is_denied() => self.denied(live, &error).await,
+            looked => looked.map_err(|error| self.failure(&error)),
+        }
+    }
+
+    /// A session is not broken for the look-up alone: volumes' tokens are kept alive by a token that may do
+    /// that, whatever else it may not do any more.
+    async fn denied(&self, live: &Live, error: &VaultError) -> Result<(), Failure> {
+        if self.is_known(live).await {
+            return Ok(());
+        }
+        Err(self.failure(error))
     }
 
     async fn look_up_own(&self, live: &Live) -> Result<(), VaultError> {

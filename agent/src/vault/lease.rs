@@ -7,6 +7,9 @@ use std::time::Duration;
 /// The pauses between failed renewals: the first, and the longest.
 const RETRIES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(300));
 
+/// Vault counts in whole seconds: moments this close are the same.
+pub(crate) const SAME_MS: u64 = 1500;
+
 /// Closer to its end than this a token is not worth more haste.
 const SHORTEST_RETRY: Duration = Duration::from_millis(200);
 
@@ -52,6 +55,11 @@ impl Lease {
     pub fn renewed(&mut self, renewal: Renewal, now: u64) {
         self.failures = 0;
         self.trouble = None;
+        // A role's explicit max TTL shows in no look-up, but here: less, and the end where it was.
+        let unmoved = self
+            .expires
+            .is_some_and(|end| end.abs_diff(now + millis(renewal.ttl)) <= SAME_MS);
+        self.bounded |= unmoved && self.period > Some(renewal.ttl.as_secs());
         if !self.bounded {
             self.period = self.period.map(|_| renewal.ttl.as_secs());
         }
@@ -69,12 +77,16 @@ impl Lease {
         self.due.or(self.expires)
     }
 
-    /// Puts the renewal off: pauses double, but stay below a tenth of what is left to live.
+    /// Puts the renewal off: pauses double, but stay below a tenth of what is left to live. Past its end
+    /// a token is worth no haste.
     pub(super) fn failed(&mut self, why: String, now: u64) {
-        let left = self.expires.map_or(u64::MAX, |end| end.saturating_sub(now));
-        let pause = RETRIES.0 * 2_u32.pow(self.failures.min(10));
-        let pause = millis(pause.min(RETRIES.1)).min(left / 10);
-        self.due = Some(now.saturating_add(pause.max(millis(SHORTEST_RETRY))));
+        let usual = RETRIES.0 * 2_u32.pow(self.failures.min(10));
+        let usual = millis(usual.min(RETRIES.1));
+        let pause = match self.expires.map(|end| end.saturating_sub(now)) {
+            Some(left) if left > 0 => usual.min(left / 10).max(millis(SHORTEST_RETRY)),
+            _ => usual,
+        };
+        self.due = Some(now.saturating_add(pause));
         self.failures += 1;
         self.trouble = Some(why);
     }
@@ -155,6 +167,8 @@ mod tests {
         assert_eq!(lease.due, Some(now + 3_590_000 + 1000));
         lease.failed("no".into(), now + 3_599_900);
         assert_eq!(lease.due, Some(now + 3_599_900 + 200));
+        lease.failed("no".into(), now + 3_700_000);
+        assert_eq!(lease.due, Some(now + 3_700_000 + 300_000));
         let renewal = Renewal {
             ttl: Duration::from_secs(HOUR),
             renewable: true,
@@ -196,6 +210,12 @@ mod tests {
             let mut lease = Lease::of(&generator, 0, 0);
             lease.renewed(renewal, 0);
             assert_eq!(lease.period, expected, "{period} {explicit_max_ttl}");
+        }
+        let mut by_role = Lease::of(&token(HOUR, HOUR, true), 0, 0);
+        for at in [20, 30, 40] {
+            let ttl = Duration::from_secs(HOUR - at * 60);
+            by_role.renewed(Renewal { ttl, ..renewal }, at * 60_000);
+            assert_eq!(by_role.period, Some(HOUR), "its role's explicit max TTL");
         }
     }
 }

@@ -4,7 +4,7 @@
 use super::calls::{Generator, Role};
 use super::error::VaultError;
 use super::own::{Capabilities, WrappingBounds};
-use super::session::{Live, Session, lock};
+use super::session::{Live, PAUSES, Session, lock};
 use crate::config::{Settings, WatchUnwrap};
 use crate::duration::to_go;
 use crate::failure::{Failure, Reason};
@@ -149,11 +149,25 @@ impl Session {
         complete && last.concerns.is_empty()
     }
 
-    /// Looks at a token as the agent does before it takes it, and at all that it could do then.
+    /// Looks at a token as the agent does before it takes it, and at all that it could do then. Tried again
+    /// as often as `VAULT_MAX_RETRIES` says: what was unwrapped comes only once.
     ///
     /// # Errors
     /// It is no generator token ([`Reason::GeneratorToken`]), or Vault cannot be asked.
     pub async fn trial(&self, token: SecretString) -> Result<Trial, Failure> {
+        let mut tries = 0;
+        loop {
+            match self.try_out(token.clone()).await {
+                Err(failure) if failure.reason.may_pass() && tries < self.vault.max_retries => {
+                    tokio::time::sleep(PAUSES.0 * 2_u32.pow(tries.min(6))).await;
+                    tries += 1;
+                }
+                outcome => return outcome,
+            }
+        }
+    }
+
+    async fn try_out(&self, token: SecretString) -> Result<Trial, Failure> {
         let live = self.candidate(token).await?;
         let mut findings = Findings::of(&live);
         self.look(&live, &mut findings)
@@ -297,11 +311,7 @@ impl Findings {
             ));
         }
         if token.period == 0 {
-            // Where a token role made it, that has the period.
-            if token.role.is_empty() {
-                self.about_no_period();
-            }
-            return;
+            return self.about_no_period();
         }
         let period = Duration::from_secs(token.period);
         if period < SHORT_PERIOD {

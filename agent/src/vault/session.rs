@@ -387,7 +387,7 @@ impl Session {
     pub async fn verify(&self, live: &Live) -> Result<(), Failure> {
         let _place = self.gate.enter().await;
         match live.transport.lookup_self(&self.headers(live)).await {
-            Err(error) if error.is_denied() => {
+            Err(error) if error.is_denied() && !self.is_known(live).await => {
                 self.doubt();
                 Err(self.failure(&error))
             }

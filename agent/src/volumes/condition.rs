@@ -19,7 +19,8 @@ pub enum Condition {
     NotUnwrapped,
     /// It is mounted, and its token cannot be kept alive.
     Unmanaged,
-    /// Its token is of a Vault that the settings do not name, and left alone.
+    /// Its token is of a Vault that the settings do not name, or of another cluster than is there now, and
+    /// left alone.
     OtherVault,
     /// It is mounted, and Vault does not know its token any more.
     Lost,
@@ -59,10 +60,9 @@ impl Volumes {
     #[must_use]
     pub fn conditions(&self) -> BTreeMap<Condition, usize> {
         let mut conditions = BTreeMap::new();
+        let here = self.origin();
         self.for_each(|record| {
-            *conditions
-                .entry(Condition::of(record, self.origin()))
-                .or_default() += 1;
+            *conditions.entry(Condition::of(record, &here)).or_default() += 1;
         });
         conditions
     }
@@ -112,6 +112,14 @@ mod tests {
             |record| record.origin.vault_addr = "https://other".into(),
             Condition::OtherVault,
         );
+        record = attached(0);
+        record.origin.cluster_id = "another".into();
+        assert_eq!(Condition::of(&record, &here), Condition::Attached);
+        let here = Origin {
+            cluster_id: "one".into(),
+            ..here
+        };
+        assert_eq!(Condition::of(&record, &here), Condition::OtherVault);
     }
 
     #[test]

@@ -34,7 +34,7 @@ const MAX_RECORD: u64 = 64 * 1024;
 /// twice while it is mounted, is written once, and its mount shares the processor with nobody.
 const BATCH: Duration = Duration::from_millis(250);
 
-/// A batch takes milliseconds; one that takes so long never ends.
+/// A file takes milliseconds; one that takes so long never ends.
 const STUCK: Duration = Duration::from_secs(60);
 
 /// Where records are, below the state directory.
@@ -211,7 +211,7 @@ impl Journal {
 
 /// The thread that brings changes to the disk. When this is dropped, all are there.
 struct Disk {
-    /// When the thread began with what it is at, in milliseconds on `CLOCK_BOOTTIME`; 0 while it waits.
+    /// When the thread began with the file that it is at, in milliseconds on `CLOCK_BOOTTIME`; 0 while it waits.
     busy_since: Arc<AtomicU64>,
     changed: Option<Sender<VolumeId>>,
     thread: Option<JoinHandle<()>>,
@@ -285,6 +285,7 @@ fn sync(directory: &Path, changes: &Receiver<VolumeId>, busy_since: &AtomicU64) 
         let batch: BTreeSet<VolumeId> = std::iter::once(first).chain(changes.try_iter()).collect();
         let files = batch.iter().map(|id| directory.join(id.to_string()));
         for path in files.chain(std::iter::once(directory.to_owned())) {
+            busy_since.store(clock::boottime_ms().max(1), Ordering::Relaxed);
             let synced = File::open(&path).and_then(|file| file.sync_all());
             if let Err(error) = synced
                 && error.kind() != io::ErrorKind::NotFound

@@ -135,9 +135,10 @@ fn renewal(record: &Record, rules: &Lifecycle) -> Option<u64> {
     let too_old = rules
         .max_age
         .is_some_and(|age| at >= record.created.after(age).boottime);
+    // One whose TTL is not known might be given a whole period by the renewal that would tell it.
     let too_long = record
         .keep_within
-        .is_some_and(|end| at + record.ttl_ms.unwrap_or_default() > end.boottime);
+        .is_some_and(|end| record.ttl_ms.is_none_or(|ttl| at + ttl > end.boottime));
     (!too_old && !too_long).then_some(at)
 }
 
@@ -323,6 +324,11 @@ pub(super) mod tests {
             next(&record, &RULES, &Progress::default()),
             Some((MADE + 7500, Task::Renew))
         );
+        let kept_within = Record {
+            keep_within: Some(record.created.after(Duration::from_secs(3600))),
+            ..record
+        };
+        assert_eq!(next(&kept_within, &RULES, &Progress::default()), None);
     }
 
     #[test]

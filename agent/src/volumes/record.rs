@@ -137,7 +137,7 @@ pub struct Origin {
     pub vault_addr: String,
     /// Vault's namespace.
     pub namespace: Option<String>,
-    /// Vault's cluster id; empty where Vault gives none.
+    /// Vault's cluster id; empty where Vault gives none, or was not asked yet.
     pub cluster_id: String,
 }
 
@@ -264,6 +264,11 @@ impl Record {
     }
 }
 
+/// Are these ids the same, as far as both are known?
+fn any(one: &str, two: &str) -> bool {
+    one == two || one.is_empty() || two.is_empty()
+}
+
 impl Origin {
     /// This machine and boot, and the Vault of the settings.
     #[must_use]
@@ -288,7 +293,6 @@ impl Origin {
     /// name, too. Within a boot it may change.
     #[must_use]
     pub fn same_machine(&self, other: &Self) -> bool {
-        let any = |one: &str, two: &str| one == two || one.is_empty() || two.is_empty();
         any(&self.machine_id, &other.machine_id)
             && (self.boot_id == other.boot_id || any(&self.node, &other.node))
     }
@@ -297,19 +301,15 @@ impl Origin {
     /// not: then no volume ends by a reboot.
     #[must_use]
     pub fn same_boot(&self, other: &Self) -> bool {
-        self.boot_id == other.boot_id || self.boot_id.is_empty() || other.boot_id.is_empty()
+        any(&self.boot_id, &other.boot_id)
     }
 
-    /// Is it the same Vault's, as far as the settings say? [`Origin::same_cluster`] says the rest.
+    /// Is it the same Vault's? One whose cluster id is not known may be any at its address.
     #[must_use]
     pub fn same_vault(&self, other: &Self) -> bool {
-        self.vault_addr == other.vault_addr && self.namespace == other.namespace
-    }
-
-    /// Is it the Vault cluster with this id? A Vault that gives none may be any.
-    #[must_use]
-    pub fn same_cluster(&self, cluster_id: &str) -> bool {
-        self.cluster_id == cluster_id || self.cluster_id.is_empty() || cluster_id.is_empty()
+        self.vault_addr == other.vault_addr
+            && self.namespace == other.namespace
+            && any(&self.cluster_id, &other.cluster_id)
     }
 }
 
@@ -347,8 +347,7 @@ pub(super) mod tests {
             (origin("https://vault", Some("team"), "two"), false),
             (origin("https://vault", Some("team"), ""), true),
         ] {
-            let ours = other.same_vault(&here) && other.same_cluster(&here.cluster_id);
-            assert_eq!(ours, same, "{other:?}");
+            assert_eq!(other.same_vault(&here), same, "{other:?}");
         }
     }
 

@@ -37,6 +37,8 @@ pub struct Volumes {
     pub(super) here: Origin,
     pub(super) rules: Lifecycle,
     pub(super) metrics: Arc<Metrics>,
+    /// Vault's cluster as it was seen last.
+    cluster_id: Mutex<String>,
     /// This process's own mount namespace, where it could be read.
     namespace: Option<u64>,
     registry: Mutex<Registry>,
@@ -136,6 +138,7 @@ impl Volumes {
             here,
             rules: rules.clone(),
             metrics,
+            cluster_id: Mutex::default(),
             namespace: mounts::namespace(),
             registry: Mutex::default(),
             changed: Notify::new(),
@@ -157,8 +160,22 @@ impl Volumes {
 
     /// Where new records belong.
     #[must_use]
-    pub fn origin(&self) -> &Origin {
-        &self.here
+    pub fn origin(&self) -> Origin {
+        let cluster_id = self.cluster_id.lock();
+        Origin {
+            cluster_id: cluster_id.unwrap_or_else(PoisonError::into_inner).clone(),
+            ..self.here.clone()
+        }
+    }
+
+    /// Vault has said which cluster it is.
+    pub(super) fn seen_cluster(&self, cluster_id: &str) {
+        let known = self.cluster_id.lock();
+        let mut known = known.unwrap_or_else(PoisonError::into_inner);
+        if *known != cluster_id {
+            cluster_id.clone_into(&mut known);
+            self.stirred.notify_one();
+        }
     }
 
     /// A new attempt for a mount directory. Whatever the directory had before is owed a revocation

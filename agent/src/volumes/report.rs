@@ -101,7 +101,7 @@ impl Volumes {
         let elsewhere = self.elsewhere(&registry);
         if elsewhere > 0 {
             concerns.push(format!(
-                "{elsewhere} volumes have tokens of another Vault than {}: those are neither renewed nor revoked until VAULT_ADDR and VAULT_NAMESPACE name it again",
+                "{elsewhere} volumes have tokens of another Vault than the one at {}: those are neither renewed nor revoked until VAULT_ADDR and VAULT_NAMESPACE name theirs again",
                 self.here.vault_addr
             ));
         }
@@ -131,11 +131,12 @@ impl Volumes {
             .count()
     }
 
-    /// Volumes with tokens of a Vault that the settings do not name.
+    /// Volumes with tokens of another Vault.
     fn elsewhere(&self, registry: &Registry) -> usize {
+        let here = self.origin();
         let records = registry.known.values().map(|known| &known.record);
         records
-            .filter(|record| !record.origin.same_vault(&self.here))
+            .filter(|record| !record.origin.same_vault(&here))
             .count()
     }
 

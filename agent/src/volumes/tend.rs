@@ -9,6 +9,7 @@ use super::registry::{Known, Registry, Volumes};
 use crate::clock::{self, Moment};
 use crate::config::WatchUnwrap;
 use crate::metrics;
+use crate::vault::lease::SAME_MS;
 use crate::vault::{Renewal, Session, VaultError, Verdict};
 use std::convert::Infallible;
 use std::time::Duration;
@@ -16,9 +17,6 @@ use vaulttmpfs_api::VolumeId;
 
 /// After a loss all volumes are looked at, but not more often than this.
 const HURRY_PAUSE: Duration = Duration::from_secs(600);
-
-/// Vault counts in whole seconds: moments this close are the same.
-const SAME_MS: u64 = 1500;
 
 /// What a call means for a volume, beyond success.
 enum Outcome {
@@ -39,6 +37,9 @@ impl Volumes {
     pub(super) async fn tend(&self, session: &Session, first: Task) -> Infallible {
         loop {
             session.until_ready().await;
+            if let Some(cluster_id) = session.cluster_id() {
+                self.seen_cluster(&cluster_id);
+            }
             let Some((id, task)) = self.take(first) else {
                 self.work.notified().await;
                 continue;
@@ -88,21 +89,28 @@ impl Volumes {
         }
     }
 
-    /// Looks once. After the wrapping token's end it could say nothing any more.
+    /// Looks once. After the wrapping token's end it could say nothing any more: no volume whose look fell
+    /// into an outage is worth a call, or a line at each start.
     async fn look_unwrapped(&self, session: &Session, id: VolumeId) -> Outcome {
+        let in_time = |record: &Record| {
+            let wrapping = record.wrapping.clone();
+            wrapping.filter(|wrapping| wrapping.ends > Moment::now())
+        };
+        if self.of(id, in_time).is_none() {
+            return Outcome::Done;
+        }
         let Some(turn) = session.turn().await else {
             return Outcome::Withdrawn;
         };
-        let Some(wrapping) = self.of(id, |record| record.wrapping.clone()) else {
-            return Outcome::Withdrawn;
+        let Some(wrapping) = self.of(id, in_time) else {
+            return Outcome::Done;
         };
-        if wrapping.ends <= Moment::now() {
-            return Outcome::Never("the wrapping token has expired meanwhile".into());
-        }
         let unwrapped = match turn.lookup(wrapping.accessor.secret()).await {
             Ok(_) => false,
             Err(error) => match outcome(&error, session) {
                 Outcome::Gone => true,
+                // The session says once which right is missing.
+                _ if error.is_denied() => return Outcome::Done,
                 failed => return failed,
             },
         };
@@ -166,13 +174,14 @@ impl Volumes {
         let Some(cluster_id) = session.cluster_id() else {
             return Some("the session with Vault has just ended".into());
         };
+        self.seen_cluster(&cluster_id);
+        let here = self.origin();
         self.of(id, |record| {
-            let ours =
-                record.origin.same_vault(&self.here) && record.origin.same_cluster(&cluster_id);
-            (!ours).then(|| {
+            let origin = &record.origin;
+            (!origin.same_vault(&here)).then(|| {
                 format!(
-                    "its token is of another Vault, {}",
-                    record.origin.vault_addr
+                    "its token is of another Vault, {}, cluster {}",
+                    origin.vault_addr, origin.cluster_id
                 )
             })
         })
@@ -257,6 +266,7 @@ impl Known {
                 if failures > 0 {
                     tracing::info!(%volume, "{name}: {} done after {failures} failed tries", word(task));
                 }
+                self.progress.looked |= task == Task::LookUnwrapped;
             }
             (Task::LookUnwrapped, Outcome::Never(why)) => {
                 tracing::warn!(%volume, "{name}: {} failed for good: {why}", word(task));

@@ -307,11 +307,7 @@ impl<'a> Making<'a> {
         let put = self.place.put(&given.token);
         self.interrupt.unless_it_comes(put).await??;
         self.made = None;
-        let granted = match trial.generator.period {
-            // The token role has it.
-            0 => given.ttl,
-            period => Duration::from_secs(period),
-        };
+        let granted = Duration::from_secs(trial.generator.period);
         let wanted = self.order.period;
         let asked = if self.order.role.is_none() && granted < wanted {
             format!(" ({} was asked for)", to_go(wanted))

@@ -302,7 +302,7 @@ fn wrong(option: &str, expected: &str) -> Problem {
 fn unfit(token: &Generator) -> Option<String> {
     if !token.orphan {
         Some("is no orphan: it ends with the token that made it".to_owned())
-    } else if !token.renewable || token.period == 0 && token.role.is_empty() {
+    } else if !token.renewable || token.period == 0 {
         Some("is not periodic: it ends, however often it is renewed".to_owned())
     } else if token.explicit_max_ttl > 0 {
         let longest = to_go(Duration::from_secs(token.explicit_max_ttl));
@@ -326,14 +326,11 @@ fn too_weak(trial: &Trial, wanted: &[String]) -> Option<String> {
 /// The token for a person: no secret is in it.
 fn described(token: &Generator) -> String {
     let duration = |seconds| to_go(Duration::from_secs(seconds));
-    let period = match token.period {
-        0 => format!("that of the token role `{}`", token.role),
-        period => duration(period),
-    };
     format!(
-        "{}, policies {}, period {period}, has {} to live unless renewed",
+        "{}, policies {}, period {}, has {} to live unless renewed",
         token.display_name,
         token.policies.join(", "),
+        duration(token.period),
         duration(token.ttl)
     )
 }
