@@ -289,10 +289,15 @@ impl Attempt<'_> {
             );
         }
         if error.is_denied() {
+            let or = if self.request.token.policies.is_empty() {
+                "name the policies in vault/policies, or "
+            } else {
+                ""
+            };
             return Failure::new(
                 Reason::RoleUnusable,
                 format!(
-                    "{what} ({error}): name the policies in vault/policies, or let the generator token's policy read `auth/token/roles/{name}`"
+                    "{what} ({error}): {or}let the generator token's policy read `auth/token/roles/{name}`"
                 ),
             );
         }

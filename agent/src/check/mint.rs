@@ -20,7 +20,7 @@ pub(super) const TITLE: &str = "trial token";
 const LIFE: Duration = Duration::from_secs(60);
 
 /// A trial is not begun with less time than this: Vault would be blamed for what took it.
-const LEAST: Duration = Duration::from_secs(5);
+const LEAST: Duration = Duration::from_secs(3);
 
 /// What the trial is called in Vault's audit log.
 const NAME: &str = "vaulttmpfs-check";
@@ -181,7 +181,7 @@ mod tests {
         };
         for (left, words) in [
             (
-                LEAST * 2,
+                LEAST * 7 / 6,
                 &["took too long", "ends by itself within 1m"][..],
             ),
             (LEAST / 2, &["has taken all the time"]),

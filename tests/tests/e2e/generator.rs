@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use std::fs;
 use std::time::{Duration, Instant};
 use vaulttmpfs_tests::{
-    GENERATOR_POLICY, Lab, Pod, Role, Vault, eventually, eventually_within, text,
+    Fault, GENERATOR_POLICY, Lab, Pod, Role, Vault, eventually, eventually_within, text,
 };
 
 /// Short enough to pass some times within a test, long enough that a machine may stall.
@@ -129,6 +129,61 @@ fn its_period_is_what_vault_grants() {
     let metrics = lab.agent.call("GET", "/metrics", "").body;
     let line = "\nvaulttmpfs_generator_token_period_seconds 360000\n";
     assert!(metrics.contains(line), "{metrics}");
+}
+
+/// Vault's look-up of such a token shows no period.
+#[test]
+fn a_token_by_a_token_role_has_that_roles_period() {
+    let (mut lab, _) = with_token(&json!({}));
+    let root = lab.vault.root();
+    let role = json!({"orphan": true, "period": "12h", "allowed_policies": [GENERATOR_POLICY]});
+    root.write("auth/token/roles/nodes", &role);
+    let token = json!({"policies": [GENERATOR_POLICY]});
+    let token = root.write("auth/token/create/nodes", &token)["auth"].clone();
+    lab.write_generator_token(&text(&token["client_token"]));
+    start(&mut lab);
+    let period = || lab.agent.get("/v1/status")["generator"]["period_s"].clone();
+    assert_eq!(period(), 12 * 3600);
+    eventually_says(&lab, "warnings", &["period is 12h", "outage"]);
+    assert_eq!(lab.command(&["renew-token"]).status, 0);
+    assert_eq!(period(), 12 * 3600);
+}
+
+/// Vault answers otherwise, but not how long the token has: that is over, and no reason for haste.
+#[test]
+fn a_token_past_its_end_is_not_asked_for_without_a_pause() {
+    const LOOK: &str = "GET /v1/auth/token/lookup-self";
+    let mut lab = Lab::builder().proxied().without_agent().start();
+    let life = json!({"period": null, "ttl": "20s", "renewable": false});
+    let token = make_token(lab.vault.root(), &life);
+    lab.write_generator_token(&text(&token["client_token"]));
+    start(&mut lab);
+    lab.proxy().always(LOOK, Fault::error(500, "some error"));
+    eventually_within(Duration::from_secs(120), "the agent to notice", || {
+        (lab.agent.call("GET", "/readyz", "").status == 503).then_some(())
+    });
+    let looks = lab.proxy().count(LOOK);
+    assert!(looks < 10, "{looks} looks");
+}
+
+/// Refused like any other that is no good, it is not kept in mind for the next session.
+#[test]
+fn a_refused_token_that_may_not_look_itself_up_leaves_the_one_in_use() {
+    let mut lab = Lab::start();
+    let mute = make_token(lab.vault.root(), &json!({"no_default_policy": true}));
+    lab.write_generator_token(&text(&mute["client_token"]));
+    let said = lab.command(&["reload"]);
+    assert_eq!(said.status, 1, "{said:?}");
+    assert!(said.errors.contains("token in use stays"), "{said:?}");
+    lab.vault.seal();
+    let volume = lab.kubelet.volume(&Pod::new("web-0"), "vault");
+    let _ = lab.kubelet.mount(&volume, &lab.options());
+    eventually("the session to break", || {
+        (lab.agent.call("GET", "/readyz", "").status == 503).then_some(())
+    });
+    lab.vault.unseal();
+    lab.agent.wait_until_ready();
+    let _ = lab.mounted(&lab.options());
 }
 
 #[test]

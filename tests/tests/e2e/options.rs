@@ -58,6 +58,21 @@ fn a_ttl_is_for_roles_without_a_period() {
     );
 }
 
+/// By a role that is not known a renewal might give more than the pod wants.
+#[test]
+fn a_max_ttl_is_for_roles_that_can_be_read() {
+    let lab = Lab::builder().role(Role::new("hidden", &json!({}))).start();
+    let rules = r#"path "auth/token/create/hidden" { capabilities = ["update"] }"#;
+    lab.vault.root().make_policy(GENERATOR_POLICY, rules);
+    let options = lab.options().with("vault/role", "hidden");
+    let volume = lab.mounted(&options);
+    lab.kubelet.unmount(&volume).assert_success();
+    lab.assert_refused(
+        &options.with("vault/maxTTL", "1h"),
+        &["vault/maxTTL", "auth/token/roles/hidden"],
+    );
+}
+
 #[test]
 fn the_nodes_settings_are_the_pods_defaults() {
     let lab = Lab::builder()

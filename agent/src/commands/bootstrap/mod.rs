@@ -358,12 +358,6 @@ mod tests {
     #[test]
     fn only_an_orphan_that_can_live_on_is_fit() {
         assert_eq!(unfit(&token()), None);
-        let by_role = Generator {
-            period: 0,
-            role: "nodes".into(),
-            ..token()
-        };
-        assert_eq!(unfit(&by_role), None);
         for (change, why) in [
             (
                 (|token| token.orphan = false) as fn(&mut Generator),

@@ -417,6 +417,8 @@ fn a_dead_generator_token_shows_on_an_idle_node() {
     const LOOKS: &str =
         r#"vaulttmpfs_vault_requests_total{path="auth/token/lookup-self",status="200"}"#;
     const HEALTH: &str = r#"vaulttmpfs_vault_requests_total{path="sys/health",status="200"}"#;
+    const ROLE: &str =
+        r#"vaulttmpfs_vault_requests_total{path="auth/token/roles/{role}",status="200"}"#;
     /// The longest time that an idle agent leaves its connection alone, in seconds.
     const IDLE: i64 = 240;
     let mut lab = Lab::builder().proxied().without_agent().start();
@@ -447,14 +449,22 @@ fn a_dead_generator_token_shows_on_an_idle_node() {
     // A look that fails in another way says nothing of the token, nor does one that a token is denied which
     // may do the rest.
     let look = "GET /v1/auth/token/lookup-self";
-    for (step, status) in [(2, 500), (3, 403)] {
-        let asked = scrape(&lab)[HEALTH];
+    for (step, status, instead) in [(2, 500, HEALTH), (3, 403, ROLE)] {
+        let asked = scrape(&lab)[instead];
         lab.proxy()
             .order(1, look, Fault::error(status, "some error"));
         clock.step_to(step * IDLE);
-        eventually("Vault to be asked", || counts(HEALTH, asked + 1.0));
+        eventually("Vault to be asked", || counts(instead, asked + 1.0));
         assert!(!lab.agent.log().contains("not ready"));
     }
+    // Nor where whoever asks how the agent is has it look.
+    let looks = lab.proxy().count(look);
+    lab.proxy().order(1, look, Fault::error(403, "some error"));
+    eventually("a look", || {
+        assert_eq!(lab.command(&["status"]).status, 0);
+        (lab.proxy().count(look) > looks).then_some(())
+    });
+    assert!(!lab.agent.log().contains("not ready"));
 
     let accessor = json!({"accessor": token["accessor"]});
     let root = lab.vault.root();
