@@ -16,7 +16,7 @@ path "auth/token/create/applications" {
   min_wrapping_ttl = "1s"
   max_wrapping_ttl = "10m"
 }
-# For pods that name no policies, and for vault/ttl.
+# For pods that name no policies, and for vault/ttl and vault/maxTTL.
 path "auth/token/roles/applications"  { capabilities = ["read"] }
 # Keeping pods' tokens alive, ending them, and one look whether they were unwrapped.
 path "auth/token/renew-accessor"      { capabilities = ["update"] }
