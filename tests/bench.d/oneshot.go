@@ -66,9 +66,9 @@ func main() {
 			WrappedAccessor string `json:"wrapped_accessor"`
 		} `json:"wrap_info"`
 	}
-	metadata := map[string]string{"poduid": options["kubernetes.io/pod.uid"]}
+	meta := map[string]string{"poduid": options["kubernetes.io/pod.uid"]}
 	call(client, "auth/token/create/applications",
-		map[string]any{"policies": []string{options["vault/policies"]}, "metadata": metadata}, &created)
+		map[string]any{"policies": []string{options["vault/policies"]}, "meta": meta}, &created)
 
 	must(syscall.Mount("tmpfs", directory, "tmpfs", syscall.MS_NOSUID|syscall.MS_NODEV|syscall.MS_NOEXEC, "size=64k,mode=0755"))
 	must(os.WriteFile(filepath.Join(directory, "vault-token"), []byte(created.WrapInfo.Token), 0o644))

@@ -43,7 +43,8 @@ const VOLUMES: &str = "volumes";
 /// Where files go that are damaged or another machine's, below the state directory.
 const SET_ASIDE: &str = "set-aside";
 
-/// Room for the next record, beside the records. Like all names with a dot it is gone with its agent.
+/// Room for the next record, beside the records. Like all names with a dot it is removed when the next
+/// agent starts.
 const SPARE: &str = ".spare";
 
 /// A file that is written to see whether there is room, beside it.

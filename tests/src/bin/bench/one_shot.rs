@@ -1,5 +1,5 @@
-//! A stand-in for a plugin without an agent, in Rust: as `tests/bench.d/oneshot.go`, and as small as
-//! it goes without a runtime.
+//! A stand-in for a plugin without an agent, in Rust: as `tests/bench.d/oneshot.go`, with a client that
+//! needs no runtime. It is this whole program, so that more is loaded than it needs.
 
 use crate::bare::Bare;
 use nix::mount::{MsFlags, mount as mount_call};
