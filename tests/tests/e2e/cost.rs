@@ -2,6 +2,7 @@
 //! `tests/bench` measures times.
 
 use std::fs;
+use std::process::Command;
 use std::thread;
 use vaulttmpfs_tests::{
     Kubelet, Lab, Pod, Volume, answer_at_once, eventually, instructions, system_calls,
@@ -31,29 +32,19 @@ const ROLE_READ_AT_START: &str =
 #[test]
 fn the_driver_stays_small() {
     let lab = Lab::builder().without_agent().start();
-    let driver = lab.node.path("plugins/cloudwatt~vaulttmpfs/vaulttmpfs");
-    let bytes = fs::metadata(&driver).unwrap().len();
+    let bytes = fs::metadata(lab.node.driver()).unwrap().len();
     assert!(bytes <= most::BYTES, "the driver has {bytes} bytes");
 
-    let instant = lab.node.path("instant.sock");
-    answer_at_once(&instant);
-    let kubelet = Kubelet::new(&driver, &lab.node.path("kubelet"), &instant);
-    let volume = made(&kubelet);
-    let [mount, directory, options] = kubelet.mount_arguments(&volume, &lab.options());
-    let calls = [
-        kubelet.command(&[&mount, &directory, &options]),
-        kubelet.command(&["unmount", &directory]),
-        kubelet.command(&["init"]),
-    ];
+    let kubelet = beside_an_instant_agent(&lab);
     for (what, counts, most) in [
         (
             "instructions",
-            calls.each_ref().map(instructions),
+            counted(&lab, &kubelet, instructions),
             most::INSTRUCTIONS,
         ),
         (
             "system calls",
-            calls.each_ref().map(system_calls),
+            counted(&lab, &kubelet, system_calls),
             most::SYSTEM_CALLS,
         ),
     ] {
@@ -65,6 +56,44 @@ fn the_driver_stays_small() {
             );
         }
     }
+}
+
+/// Some instructions more or less are a path's, a process id's, an address's. Of system calls none is.
+#[test]
+fn a_call_costs_the_same_however_many_volumes_there_are() {
+    const VOLUMES: usize = 50;
+    let lab = Lab::builder().without_agent().start();
+    let kubelet = beside_an_instant_agent(&lab);
+    let counts = || [system_calls, instructions].map(|count| counted(&lab, &kubelet, count));
+    let alone = counts();
+    for _ in 0..VOLUMES {
+        let mounted = kubelet.mount(&made(&kubelet), &lab.options());
+        mounted.assert_success();
+    }
+    let among_many = counts();
+    println!("of mount, unmount, init: {alone:?}, with {VOLUMES} volumes {among_many:?}");
+    let calls = if asks_for_one_mount() {
+        &["mount", "unmount"][..]
+    } else {
+        &["mount"]
+    };
+    let ([few_calls, few], [many_calls, many]) = (alone, among_many);
+    for (call, what) in calls.iter().enumerate() {
+        assert_eq!(many_calls[call], few_calls[call], "system calls of {what}");
+        let more = many[call].saturating_sub(few[call]);
+        assert!(more <= few[call] / 100, "{what}: {more} instructions more");
+    }
+}
+
+/// Can the kernel be asked for one mount alone? Since Linux 6.13; elsewhere an unmount reads the mount
+/// table.
+fn asks_for_one_mount() -> bool {
+    let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
+    let mut numbers = release.split('.').map(str::parse::<u32>);
+    let (Some(Ok(version)), Some(Ok(patch_level))) = (numbers.next(), numbers.next()) else {
+        panic!("no version in {release}");
+    };
+    (version, patch_level) >= (6, 13)
 }
 
 #[test]
@@ -115,6 +144,25 @@ fn a_burst_opens_no_more_connections_than_it_has_calls_in_flight() {
     assert_eq!(lab.proxy().count(CREATE), MOUNTS, "one create a mount");
     let connections = lab.proxy().connections();
     assert!(connections <= POOL, "{connections} connections");
+}
+
+/// A kubelet whose driver asks an agent that answers at once.
+fn beside_an_instant_agent(lab: &Lab) -> Kubelet {
+    let instant = lab.node.path("instant.sock");
+    answer_at_once(&instant);
+    Kubelet::new(&lab.node.driver(), &lab.node.path("kubelet"), &instant)
+}
+
+/// What `mount` and `unmount` of a new volume, and `init`, come to.
+fn counted(lab: &Lab, kubelet: &Kubelet, count: fn(&Command) -> u64) -> [u64; 3] {
+    let volume = made(kubelet);
+    let [mount, directory, options] = kubelet.mount_arguments(&volume, &lab.options());
+    [
+        kubelet.command(&[&mount, &directory, &options]),
+        kubelet.command(&["unmount", &directory]),
+        kubelet.command(&["init"]),
+    ]
+    .map(|call| count(&call))
 }
 
 /// A new pod's volume, its directory made.
