@@ -5,7 +5,6 @@
 
 use crate::table::{Row, Table};
 use secrecy::SecretString;
-use std::ops::Range;
 use std::time::Duration;
 use vaulttmpfs::clock::{Moment, millis};
 use vaulttmpfs::config::{Lifecycle, RateLimit, WatchUnwrap};
@@ -20,12 +19,19 @@ use vaulttmpfs_tests::Numbers;
 /// A cluster, and what happens to it.
 struct Fleet {
     nodes: u64,
-    /// Of them, those that lose their power after three periods.
+    /// Of them, those that lose their power.
     cut: u64,
     volumes: u64,
     /// Of the pods' tokens.
     period: Duration,
 }
+
+/// So many periods are looked at, and the power is lost when so many of them are over.
+const PERIODS: u64 = 6;
+const UNTIL_CUT: u64 = 3;
+
+/// The busiest minute of a period, beside its mean: not in those in which agents start.
+const MOST_TIMES: f64 = 1.3;
 
 /// All times here are milliseconds since the begin.
 const MINUTE: u64 = 60_000;
@@ -62,25 +68,28 @@ pub(crate) fn measure(table: &mut Table) {
             period: Duration::from_secs(hours * 3600),
         };
         let calls = fleet.calls();
-        let periods = |range: Range<u64>| range.start * fleet.period()..range.end * fleet.period();
-        for (what, quiet, demand) in [
-            ("in the first period", periods(0..1), None),
-            ("after the first period", periods(1..3), Some(1.3)),
-            ("in the period after the power cut", periods(3..4), None),
-            ("after that period", periods(4..6), Some(1.3)),
-        ] {
-            let (mean, peak) = calls.mean_and_peak(&quiet);
-            let row = Row::new(
-                format!("5000 nodes × 110 volumes, period {name}: busiest minute {what}"),
-                peak,
-                "calls/s",
-            )
-            .beside(mean, "mean");
-            table.add(match demand {
-                Some(ratio) => row.at_most_times(ratio),
-                None => row,
+        let name = format!("5000 nodes × 110 volumes, period {name}");
+        for period in 0..PERIODS {
+            let (mean, peak) = calls.mean_and_peak(&fleet, period);
+            let (number, starts) = (period + 1, who_starts(period));
+            let what = format!("{name}: busiest minute of period {number}{starts}");
+            let row = Row::new(what, peak, "calls/s").beside(mean, "mean");
+            table.add(if starts.is_empty() {
+                row.at_most_times(MOST_TIMES)
+            } else {
+                row
             });
         }
+        table.add_series(&format!("{name}: calls in each minute"), &calls.0);
+    }
+}
+
+/// Whose agents start in a period, in words: nothing where none does.
+const fn who_starts(period: u64) -> &'static str {
+    match period {
+        0 => ", in which all start",
+        UNTIL_CUT => ", in which 100 nodes come back",
+        _ => "",
     }
 }
 
@@ -90,7 +99,7 @@ impl Fleet {
     }
 
     fn calls(&self) -> Calls {
-        let (power_cut, end) = (3 * self.period(), 6 * self.period());
+        let (power_cut, end) = (UNTIL_CUT * self.period(), PERIODS * self.period());
         let minutes = usize::try_from(end / MINUTE).expect("some minutes");
         let mut calls = Calls(vec![0; minutes]);
         let mut random = Numbers::from_seed(1);
@@ -217,10 +226,11 @@ impl Calls {
         }
     }
 
-    /// Calls a second, on the average and in the busiest minute.
-    fn mean_and_peak(&self, during: &Range<u64>) -> (f64, f64) {
+    /// Calls a second in a period, on the average and in the busiest minute.
+    fn mean_and_peak(&self, fleet: &Fleet, period: u64) -> (f64, f64) {
         let minute = |at| usize::try_from(at / MINUTE).expect("some minutes");
-        let during = &self.0[minute(during.start)..minute(during.end)];
+        let begin = period * fleet.period();
+        let during = &self.0[minute(begin)..minute(begin + fleet.period())];
         let all: u32 = during.iter().sum();
         let busiest = during.iter().max().copied().unwrap_or_default();
         let mean = f64::from(all) / during.len() as f64;
@@ -233,7 +243,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn calls_are_spread_after_the_first_period() {
+    fn calls_are_spread_in_every_period_in_which_nobody_starts() {
         let fleet = Fleet {
             nodes: 500,
             cut: 10,
@@ -241,9 +251,8 @@ mod tests {
             period: Duration::from_secs(3600),
         };
         let calls = fleet.calls();
-        for periods in [1..3, 4..6] {
-            let during = periods.start * fleet.period()..periods.end * fleet.period();
-            let (mean, peak) = calls.mean_and_peak(&during);
+        for period in (0..PERIODS).filter(|period| who_starts(*period).is_empty()) {
+            let (mean, peak) = calls.mean_and_peak(&fleet, period);
             assert!(mean > 40.0, "{mean}");
             assert!(peak / mean < 1.4, "{peak} beside {mean}");
         }

@@ -9,6 +9,7 @@ use std::time::Duration;
 #[derive(Default)]
 pub(crate) struct Table {
     rows: Vec<Row>,
+    series: Vec<Value>,
 }
 
 /// One figure.
@@ -121,6 +122,11 @@ impl Table {
         self.rows.push(row);
     }
 
+    /// Figures over time: only in the JSON, a table has no room for them.
+    pub(crate) fn add_series(&mut self, what: &str, figures: &[u32]) {
+        self.series.push(json!({"what": what, "figures": figures}));
+    }
+
     pub(crate) fn print(&self) {
         println!("{}", machine());
         println!();
@@ -133,7 +139,7 @@ impl Table {
 
     pub(crate) fn write(&self, path: &Path) {
         let rows: Vec<Value> = self.rows.iter().map(Row::json).collect();
-        let all = json!({"machine": machine(), "rows": rows});
+        let all = json!({"machine": machine(), "rows": rows, "series": self.series});
         fs::write(path, format!("{all:#}\n")).expect("the figures' file");
         println!();
         println!("The same as JSON: {}", path.display());
