@@ -60,7 +60,7 @@ fn main() {
 fn lab() -> Lab {
     Lab::builder()
         .applications(&json!({"period": "24h"}))
-        .role(Role::new("short", &json!({"period": "30s"})))
+        .role(Role::new("short", &json!({"period": "6s"})))
         .set("VAULTTMPFS_REVOKE", "false")
         .start()
 }
