@@ -3,7 +3,11 @@
 use std::time::{Duration, Instant};
 
 /// How long something may take on a busy machine before it counts as not coming.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// In this time the token of a volume that a driver unmounted is revoked. A driver tells of it for half a
+/// second: an agent that is later goes by the volume's absence, and leaves it alone for a minute.
+pub const AFTER_UNMOUNT: Duration = Duration::from_secs(120);
 
 /// Returns what `look` finds as soon as it finds something; fails the test, with what was waited
 /// for, when that takes longer than a busy machine explains.

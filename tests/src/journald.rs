@@ -1,6 +1,7 @@
 //! What journald hears from the programs of a node, without one: its socket, on a tmpfs that only
 //! the node sees. That a real journald keeps it is for the tests that boot a systemd.
 
+use crate::inbox::Inbox;
 use crate::{Node, eventually};
 use nix::mount::{MsFlags, mount};
 use std::collections::{BTreeMap, VecDeque};
@@ -14,7 +15,7 @@ const DIRECTORY: &str = "/run/systemd/journal";
 
 /// Somebody who listens in journald's place.
 pub struct Journald {
-    socket: UnixDatagram,
+    inbox: Inbox,
     /// What it has heard and nobody has asked for.
     heard: Mutex<VecDeque<Entry>>,
 }
@@ -32,9 +33,8 @@ impl Journald {
         let path = format!("{DIRECTORY}/socket");
         let socket = UnixDatagram::bind(&path).expect("journald's socket");
         fs::set_permissions(&path, Permissions::from_mode(0o666)).expect("its mode");
-        socket.set_nonblocking(true).expect("a socket to look at");
         Self {
-            socket,
+            inbox: Inbox::of(socket),
             heard: Mutex::default(),
         }
     }
@@ -42,10 +42,7 @@ impl Journald {
     /// Everything heard since the last question.
     pub fn heard(&self) -> Vec<Entry> {
         let mut heard = self.heard.lock().expect("no panic meanwhile");
-        let mut buffer = vec![0; 64 * 1024];
-        while let Ok(length) = self.socket.recv(&mut buffer) {
-            heard.push_back(entry(&buffer[..length]));
-        }
+        heard.extend(self.inbox.take().iter().map(|message| entry(message)));
         heard.drain(..).collect()
     }
 

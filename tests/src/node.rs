@@ -231,6 +231,13 @@ impl Drop for Node {
     }
 }
 
+/// Whether a thread, by its directory in `/proc`, is stopped.
+fn stands_still(thread: &Path) -> bool {
+    let stat = fs::read_to_string(thread.join("stat")).unwrap_or_default();
+    let state = stat.rsplit_once(") ").map(|(_, state)| state);
+    state.is_some_and(|state| state.starts_with('T'))
+}
+
 /// An agent process on a node, and the way to talk to it.
 pub struct Agent {
     /// Its environment at the next start.
@@ -353,6 +360,13 @@ impl Agent {
     /// Lets it hang, as a machine out of memory or an attached debugger does.
     pub fn freeze(&mut self) {
         self.process().signal(Signal::SIGSTOP);
+        let threads = format!("/proc/{}/task", self.id());
+        eventually("the agent to stand still", || {
+            let mut threads = fs::read_dir(&threads).ok()?.flatten();
+            threads
+                .all(|thread| stands_still(&thread.path()))
+                .then_some(())
+        });
     }
 
     /// Ends what [`Self::freeze`] began.
@@ -380,6 +394,20 @@ impl Agent {
     #[must_use]
     pub fn socket(&self) -> &Path {
         &self.socket
+    }
+
+    /// How many connections to its socket it has.
+    #[must_use]
+    pub fn connections(&self) -> usize {
+        const CONNECTED: &str = "03";
+        let sockets = fs::read("/proc/thread-self/net/unix").expect("the sockets");
+        let sockets = String::from_utf8_lossy(&sockets);
+        let socket = self.socket.to_str();
+        let is_one = |line: &&str| {
+            let words: Vec<&str> = line.split_whitespace().collect();
+            words.get(5) == Some(&CONNECTED) && words.get(7).copied() == socket
+        };
+        sockets.lines().filter(is_one).count()
     }
 
     /// One call on its socket as root.

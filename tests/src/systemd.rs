@@ -2,6 +2,7 @@
 //! another on which it hears how the agent is. That a real systemd does the same is for the tests
 //! that boot one.
 
+use crate::inbox::Inbox;
 use crate::{Node, Said, eventually};
 use std::collections::VecDeque;
 use std::fs::{self, Permissions};
@@ -19,7 +20,7 @@ pub(crate) const PASS_SOCKET: &str =
 /// A socket unit with its service.
 pub struct Manager {
     listener: UnixListener,
-    notify: UnixDatagram,
+    notify: Inbox,
     notify_path: PathBuf,
     /// What it has heard and nobody has asked for.
     heard: Mutex<VecDeque<String>>,
@@ -35,10 +36,9 @@ impl Manager {
         let notify_path = node.path("run/notify");
         let notify = UnixDatagram::bind(&notify_path).expect("a socket to hear by");
         fs::set_permissions(&notify_path, Permissions::from_mode(0o666)).expect("its mode");
-        notify.set_nonblocking(true).expect("a socket to look at");
         Self {
             listener,
-            notify,
+            notify: Inbox::of(notify),
             notify_path,
             heard: Mutex::default(),
         }
@@ -57,9 +57,8 @@ impl Manager {
     /// Everything heard since the last question.
     pub fn heard(&self) -> Vec<String> {
         let mut heard = self.heard.lock().expect("no panic meanwhile");
-        let mut buffer = vec![0; 64 * 1024];
-        while let Ok(length) = self.notify.recv(&mut buffer) {
-            heard.push_back(String::from_utf8_lossy(&buffer[..length]).into_owned());
+        for message in self.notify.take() {
+            heard.push_back(String::from_utf8_lossy(&message).into_owned());
         }
         heard.drain(..).collect()
     }

@@ -63,6 +63,11 @@ fn answer(
             std::thread::sleep(delay);
             send(stream, &bytes)?;
         }
+        Some(Fault::Held(gate)) => {
+            let bytes = forward(shared, request)?;
+            gate.pass();
+            send(stream, &bytes)?;
+        }
         Some(Fault::CloseAfter) => {
             send(stream, &forward(shared, request)?)?;
             return Ok(false);

@@ -1,7 +1,11 @@
 //! What can be wrong with an answer.
 
 use serde_json::json;
+use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
+
+/// No answer is held longer: a test that releases none fails, and does not hang.
+const LONGEST_HOLD: Duration = Duration::from_secs(100);
 
 /// What is wrong.
 #[derive(Clone, Debug)]
@@ -20,11 +24,40 @@ pub enum Fault {
     HangUp,
     /// Vault is asked, and its answer comes so much later.
     Late(Duration),
+    /// Vault is asked, and its answer comes when the proxy is told to release it.
+    Held(Arc<Gate>),
     /// All is well, but the connection ends without a word after the answer.
     CloseAfter,
 }
 
+/// Shut until it is opened, once and for all.
+#[derive(Debug, Default)]
+pub struct Gate {
+    open: Mutex<bool>,
+    opened: Condvar,
+}
+
+impl Gate {
+    pub(super) fn open(&self) {
+        *self.open.lock().unwrap() = true;
+        self.opened.notify_all();
+    }
+
+    pub(super) fn pass(&self) {
+        let open = self.open.lock().unwrap();
+        let shut = |open: &mut bool| !*open;
+        let waited = self.opened.wait_timeout_while(open, LONGEST_HOLD, shut);
+        drop(waited.unwrap());
+    }
+}
+
 impl Fault {
+    /// An answer that is held until [`Proxy::release`](super::Proxy::release).
+    #[must_use]
+    pub fn held() -> Self {
+        Self::Held(Arc::default())
+    }
+
     /// An error as Vault words it.
     #[must_use]
     pub fn error(status: u16, text: &str) -> Self {

@@ -72,8 +72,7 @@ fn two_mounts_of_one_directory_make_one_volume() {
 #[test]
 fn a_slow_mount_holds_up_no_other() {
     let lab = Lab::builder().proxied().start();
-    lab.proxy()
-        .order(1, CREATE, Fault::Late(Duration::from_secs(5)));
+    lab.proxy().order(1, CREATE, Fault::held());
     let slow = lab.kubelet.volume(&Pod::new("slow-0"), "vault");
     let quick = lab.kubelet.volume(&Pod::new("quick-0"), "vault");
     thread::scope(|scope| {
@@ -83,6 +82,7 @@ fn a_slow_mount_holds_up_no_other() {
         });
         let quick = lab.kubelet.mount(&quick, &lab.options());
         assert!(!slow.is_finished(), "{:?}", quick.took);
+        lab.proxy().release();
         quick.assert_success();
         slow.join().unwrap().assert_success();
     });

@@ -5,7 +5,8 @@ use serde_json::{Value, json};
 use std::fs;
 use std::time::{Duration, Instant};
 use vaulttmpfs_tests::{
-    Fault, GENERATOR_POLICY, Lab, Pod, Role, Vault, eventually, eventually_within, text,
+    AFTER_UNMOUNT, Fault, GENERATOR_POLICY, Lab, Pod, Role, Vault, eventually, eventually_within,
+    text,
 };
 
 /// Short enough to pass some times within a test, long enough that a machine may stall.
@@ -489,7 +490,9 @@ fn revocations_are_held_and_released() {
     assert_eq!(lab.command(&["status"]).status, 1, "a hold is a concern");
     assert_eq!(lab.living(), 1);
     assert_eq!(lab.command(&["revocations", "release"]).status, 0);
-    eventually("the revocation", || (lab.living() == 0).then_some(()));
+    eventually_within(AFTER_UNMOUNT, "the revocation", || {
+        (lab.living() == 0).then_some(())
+    });
     assert_eq!(lab.command(&["status"]).status, 0);
 }
 
@@ -523,7 +526,7 @@ fn volumes_that_the_journal_has_lost_are_adopted() {
     for volume in [&wrapped, &unwrapped] {
         lab.kubelet.unmount(volume).assert_success();
     }
-    eventually("their tokens' revocation", || {
+    eventually_within(AFTER_UNMOUNT, "their tokens' revocation", || {
         (lab.living() == 0).then_some(())
     });
 }

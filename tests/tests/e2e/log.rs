@@ -8,6 +8,13 @@ fn mount_unmount_and_fail(lab: &Lab) -> String {
     let volume = lab.mounted(&lab.options());
     let id = text(&lab.agent.volumes()[0]["id"]);
     lab.kubelet.unmount(&volume).assert_success();
+    eventually("the agent to know of the unmount", || {
+        let known = lab.agent.volumes();
+        known
+            .iter()
+            .all(|one| one["state"] == "ended")
+            .then_some(())
+    });
     let failing = lab.kubelet.volume(&Pod::new("web-1"), "vault");
     lab.kubelet
         .mount(&failing, &lab.options().with("vault/role", "no\nsuch"))

@@ -147,7 +147,7 @@ fn of_the_generator_token_and_its_rights() {
 
 #[test]
 fn of_volumes_that_vanish_in_a_mass() {
-    let lab = Lab::start();
+    let mut lab = Lab::start();
     let volumes: Vec<_> = (0..12)
         .map(|number| {
             let volume = lab
@@ -166,9 +166,12 @@ fn of_volumes_that_vanish_in_a_mass() {
         let all = lab.agent.volumes();
         all.iter().all(|one| one["seen"] == true).then_some(())
     });
+    // One look of the agent's shows that all of them are gone.
+    lab.agent.freeze();
     for volume in &volumes {
         umount2(&volume.directory, MntFlags::empty()).unwrap();
     }
+    lab.agent.thaw();
     let words = [
         "ready, but degraded",
         "all revocations are held",

@@ -115,6 +115,7 @@ fn the_watchdog_hears_of_an_agent_that_turns_and_of_no_other() {
         lab.agent.manager().hears("WATCHDOG=1", &[]);
     }
     lab.agent.freeze();
+    // What it said before.
     lab.agent.manager().heard();
     std::thread::sleep(Duration::from_secs(1));
     assert_eq!(lab.agent.manager().heard(), [""; 0], "it stands still");

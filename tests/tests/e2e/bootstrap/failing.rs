@@ -224,15 +224,14 @@ fn a_token_that_is_just_being_made_is_waited_for_and_ended() {
     let create = "POST /v1/auth/token/create-orphan";
     for signal in [Signal::SIGINT, Signal::SIGTERM] {
         let made = site.lab.proxy().count(create);
-        site.lab
-            .proxy()
-            .order(1, create, Fault::Late(Duration::from_secs(5)));
+        site.lab.proxy().order(1, create, Fault::held());
         let terminal = at_the_last_question(&site, &[]);
         terminal.types("");
         eventually("the token to be asked for", || {
             (site.lab.proxy().count(create) > made).then_some(())
         });
         terminal.signal(signal);
+        site.lab.proxy().release();
         let (status, screen) = terminal.end();
         assert_eq!(status, 130, "{screen}");
         assert!(screen.contains("interrupted"), "{screen}");

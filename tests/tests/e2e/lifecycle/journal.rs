@@ -209,17 +209,15 @@ fn a_record_that_cannot_be_written_once_vault_has_answered() {
     let of_the_living = Accessors::of(&lab, &living);
     let directory = lab.node.path("state/volumes");
     let owner = fs::metadata(&directory).unwrap();
-    lab.proxy().order(
-        1,
-        "POST /v1/auth/token/create",
-        Fault::Late(Duration::from_secs(4)),
-    );
+    let create = "POST /v1/auth/token/create";
+    lab.proxy().order(1, create, Fault::held());
     let late = lab.kubelet.volume(&Pod::new("late-0"), "vault");
     let (kubelet, options) = (lab.kubelet.clone(), lab.options());
     thread::scope(|scope| {
         let mount = scope.spawn(|| kubelet.mount(&late, &options));
         eventually("the token", || (lab.living() == 2).then_some(()));
         chown(&directory, Some(0), Some(0)).unwrap();
+        lab.proxy().release();
         mount.join().unwrap().assert_failure(&["journal"]);
     });
     assert_eq!(lab.node.volumes().len(), 1);

@@ -377,7 +377,7 @@ fn an_address_that_is_another_vaults() {
     let new = mounted(&lab, "new-0", &lab.options());
     assert_eq!(other.root().accessors_of_pod(&new.pod.uid).len(), 1);
     lab.kubelet.unmount(&new).assert_success();
-    eventually("the other Vault's own revocation", || {
+    eventually_within(SOON, "the other Vault's own revocation", || {
         other.root().pod_tokens().is_empty().then_some(())
     });
 
@@ -526,9 +526,12 @@ fn a_mass_of_vanished_mounts() {
         .iter()
         .map(|volume| Accessors::of(&lab, volume))
         .collect();
+    // One look of the agent's shows that all of them are gone.
+    lab.agent.freeze();
     for volume in vanish {
         unmount_by_hand(volume);
     }
+    lab.agent.thaw();
     eventually_within(SOON, "the hold", || {
         concerns(&lab)
             .contains("all revocations are held")

@@ -15,18 +15,18 @@ mod storm;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use serde_json::{Value, json};
 use std::time::Duration;
-use vaulttmpfs_tests::{Lab, Options, Pod, Role, Volume, eventually_within, text};
+use vaulttmpfs_tests::{AFTER_UNMOUNT, Lab, Options, Pod, Role, Volume, eventually_within, text};
 
 const RENEW: &str = "POST /v1/auth/token/renew-accessor";
 const REVOKE: &str = "POST /v1/auth/token/revoke-accessor";
 const LOOK_UP: &str = "POST /v1/auth/token/lookup-accessor";
 
 /// What the agent does at once may take so long on a busy machine, its pauses between two tries to
-/// reach Vault included.
-const SOON: Duration = Duration::from_secs(60);
+/// reach Vault included, and hearing too late of an unmount.
+const SOON: Duration = AFTER_UNMOUNT;
 
 /// A volume that vanished without a call is left alone for a minute.
-const AFTER_GRACE: Duration = Duration::from_secs(60 + 45);
+const AFTER_GRACE: Duration = Duration::from_secs(60 + 60);
 
 /// Both accessors of a volume's token, as the journal has them: the token's and its wrapping's.
 #[derive(Clone, Debug)]

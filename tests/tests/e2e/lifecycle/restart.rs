@@ -101,17 +101,17 @@ fn a_start_costs_vault_no_call_a_volume() {
 #[test]
 fn a_token_whose_answer_found_no_agent_expires_by_itself() {
     let mut lab = Lab::builder()
-        .applications(&json!({ "period": "10s" }))
+        .applications(&json!({ "period": "30s" }))
         .proxied()
         .start();
-    lab.proxy()
-        .order(1, CREATE, Fault::Late(Duration::from_secs(2)));
+    lab.proxy().order(1, CREATE, Fault::held());
     let volume = lab.kubelet.volume(&Pod::new("web-0"), "vault");
     let (kubelet, options) = (lab.kubelet.clone(), lab.options());
     thread::scope(|scope| {
         let mount = scope.spawn(|| kubelet.mount(&volume, &options));
         eventually("the token", || (lab.living() == 1).then_some(()));
         lab.agent.kill();
+        lab.proxy().release();
         lab.agent.start();
         mount.join().unwrap().assert_success();
     });

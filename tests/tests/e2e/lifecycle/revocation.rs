@@ -95,7 +95,7 @@ fn of_the_second_accessor_when_the_agent_was_killed_after_the_first() {
     lab.proxy().order(1, super::REVOKE, Fault::CloseAfter);
     lab.proxy().always(super::REVOKE, Fault::Silence);
     lab.kubelet.unmount(&volume).assert_success();
-    eventually("the first accessor's revocation", || {
+    eventually_within(SOON, "the first accessor's revocation", || {
         (accessors.living(&lab) == 1).then_some(())
     });
     lab.agent.kill();
@@ -238,8 +238,7 @@ fn not_after_a_driver_died_behind_its_attach() {
 #[test]
 fn after_a_driver_died_while_vault_was_asked() {
     let lab = Lab::builder().proxied().start();
-    lab.proxy()
-        .order(1, CREATE, Fault::Late(Duration::from_secs(1)));
+    lab.proxy().order(1, CREATE, Fault::held());
     let volume = lab.kubelet.volume(&Pod::new("web-0"), "vault");
     std::fs::create_dir_all(&volume.directory).unwrap();
     let arguments = lab.kubelet.mount_arguments(&volume, &lab.options());
@@ -252,6 +251,10 @@ fn after_a_driver_died_while_vault_was_asked() {
     eventually("the token", || (lab.living() == 1).then_some(()));
     driver.kill().unwrap();
     driver.wait().unwrap();
+    eventually("the agent to see that it is gone", || {
+        (lab.agent.connections() == 0).then_some(())
+    });
+    lab.proxy().release();
     eventually_within(SOON, "the end of its token", || {
         (lab.living() == 0).then_some(())
     });
@@ -260,8 +263,7 @@ fn after_a_driver_died_while_vault_was_asked() {
 #[test]
 fn of_a_token_whose_directory_was_unmounted_while_vault_was_asked() {
     let lab = Lab::builder().proxied().start();
-    lab.proxy()
-        .order(1, CREATE, Fault::Late(Duration::from_secs(3)));
+    lab.proxy().order(1, CREATE, Fault::held());
     let volume = lab.kubelet.volume(&Pod::new("web-0"), "vault");
     let (kubelet, options) = (lab.kubelet.clone(), lab.options());
     std::thread::scope(|scope| {
@@ -269,6 +271,7 @@ fn of_a_token_whose_directory_was_unmounted_while_vault_was_asked() {
         eventually("the token", || (lab.living() == 1).then_some(()));
         let path = format!("/v1/volumes?mount_dir={}", volume.directory.display());
         assert!(lab.agent.call("DELETE", &path, "").is_success());
+        lab.proxy().release();
         let outcome = mount.join().unwrap();
         outcome.assert_failure(&["unmounted", "while Vault made the token"]);
     });

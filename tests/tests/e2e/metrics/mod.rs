@@ -10,8 +10,8 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 use vaulttmpfs_tests::{
-    Fault, GENERATOR_POLICY, Lab, Pod, Role, Said, eventually, eventually_within, promtool,
-    source_tree, text,
+    AFTER_UNMOUNT, Fault, GENERATOR_POLICY, Lab, Pod, Role, Said, eventually, eventually_within,
+    promtool, source_tree, text,
 };
 
 /// A scrape of the socket.
@@ -157,7 +157,7 @@ fn a_mount_its_failure_and_its_end_are_counted() {
         (renewed >= 1.0).then_some(())
     });
     lab.kubelet.unmount(&volume).assert_success();
-    eventually("the revocation to be counted", || {
+    eventually_within(AFTER_UNMOUNT, "the revocation to be counted", || {
         let samples = scrape(&lab);
         let once = |name: &str| samples.get(name) == Some(&1.0);
         let revoked = once(r#"vaulttmpfs_revocations_total{outcome="done"}"#);
