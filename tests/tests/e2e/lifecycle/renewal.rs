@@ -8,10 +8,10 @@ use std::time::Duration;
 use vaulttmpfs_tests::{Lab, Role, eventually_within, text};
 
 /// In seconds. A third of it is the time between renewals, so a busy machine may be late by half.
-const PERIOD: u64 = 8;
+const PERIOD: u64 = 15;
 
 /// For how many periods the tokens are watched.
-const PERIODS: u64 = 6;
+const PERIODS: u64 = 4;
 
 #[test]
 fn tokens_live_for_many_periods() {
@@ -63,8 +63,11 @@ fn tokens_live_for_many_periods() {
     }
 }
 
-/// How long a token of 6 s lives at most, in seconds.
-const MAX: u64 = 30;
+/// A token's TTL, in seconds.
+const TTL: u64 = 15;
+
+/// How long it lives at most, in seconds.
+const MAX: u64 = 60;
 
 fn is_kept_to_its_end_which_is_said_before(role: Role, options: &[(&str, &str)]) {
     let lab = Lab::builder().role(role).start();
@@ -72,7 +75,7 @@ fn is_kept_to_its_end_which_is_said_before(role: Role, options: &[(&str, &str)])
         .iter()
         .fold(lab.options(), |all, (name, value)| all.with(name, value))
         .with("vault/role", "ending")
-        .with("vault/ttl", "6s");
+        .with("vault/ttl", &format!("{TTL}s"));
     let volume = mounted(&lab, "ending-0", &options);
     let accessor = Accessors::of(&lab, &volume).0.remove(0);
     let holder = lab.unwrap(&volume);
@@ -82,7 +85,7 @@ fn is_kept_to_its_end_which_is_said_before(role: Role, options: &[(&str, &str)])
     // Its last renewal may be a whole TTL before its end, where the end is the agent's to keep.
     eventually_within(Duration::from_secs(MAX), "nearly its whole life", || {
         let age = age(&lab, &accessor).expect("kept to its end");
-        (age >= MAX - 7).then_some(())
+        (age >= MAX - TTL - 1).then_some(())
     });
     assert_eq!(holder.read("secret/app").status, 200);
     eventually_within(Duration::from_secs(MAX), "its end", || {
@@ -134,14 +137,14 @@ fn renewals_wait_for_vault_and_go_on() {
 #[test]
 fn a_roles_shorter_period_ends_no_token() {
     let lab = Lab::builder()
-        .applications(&json!({ "period": "24s" }))
+        .applications(&json!({ "period": "72s" }))
         .start();
     let volume = mounted(&lab, "web-0", &lab.options());
     let accessor = Accessors::of(&lab, &volume).0.remove(0);
-    let shorter = Role::new("applications", &json!({ "period": "5s" }));
+    let shorter = Role::new("applications", &json!({ "period": "15s" }));
     lab.vault.root().make_roles(&[shorter]);
-    eventually_within(Duration::from_secs(120), "some shorter periods", || {
-        (age(&lab, &accessor).expect("a living token") >= 36).then_some(())
+    eventually_within(Duration::from_secs(180), "some shorter periods", || {
+        (age(&lab, &accessor).expect("a living token") >= 90).then_some(())
     });
     assert!(!lab.agent.log().contains("explicit max TTL"));
 }
@@ -196,7 +199,7 @@ fn after_an_outage_the_nearest_expiry_goes_first() {
     let times = lab.proxy().times(RENEW);
     let took = *times.last().unwrap() - times[0];
     assert!(
-        took >= Duration::from_secs(3),
+        took >= Duration::from_secs(2),
         "8 at 2 a second in {took:?}"
     );
 }

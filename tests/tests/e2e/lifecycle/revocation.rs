@@ -168,10 +168,13 @@ fn of_a_volume_that_was_attached_and_never_seen_where_others_come() {
     });
     lab.agent.start();
     lab.agent.wait_until_ready();
-    let new = mounted(&lab, "new-0", &lab.options());
-    wait_until_seen(&lab, &new);
+    let [first, new] = ["first-0", "new-0"].map(|pod| {
+        let volume = mounted(&lab, pod, &lab.options());
+        wait_until_seen(&lab, &volume);
+        volume
+    });
     accessors.wait_until_revoked(&lab, AFTER_GRACE);
-    for volume in [&other, &new] {
+    for volume in [&other, &first, &new] {
         Accessors::of(&lab, volume).assert_alive(&lab);
     }
 }

@@ -154,14 +154,18 @@ fn no_right_to_look_up() {
         .proxied()
         .start();
     take_right(&lab, "lookup");
-    let options = lab.options().with("vault/wrapTTL", "5s");
+    let options = lab.options().with("vault/wrapTTL", "30s");
     let volume = mounted(&lab, "web-0", &options);
     let accessor = Accessors::of(&lab, &volume).0.remove(0);
+    eventually_within(SOON, "the look", || {
+        (lab.proxy().count(LOOK_UP) >= 1).then_some(())
+    });
     eventually_within(SOON, "three periods", || {
         (age(&lab, &accessor).expect("renewed all the same") >= 36).then_some(())
     });
-    assert!(lab.proxy().count(LOOK_UP) >= 1, "the look was tried");
-    assert!(lab.proxy().count(LOOK_UP) < 5, "and not for ever");
+    assert_eq!(lab.proxy().count(LOOK_UP), 1, "it is not repeated");
+    // Vault's refusal says nothing of the volume.
+    assert!(!lab.agent.log().contains("failed for good"));
 }
 
 /// A quota that background work exceeds: it waits for its turn, and every token lives on.
@@ -213,7 +217,7 @@ fn odd_answers_are_not_tried_without_end() {
         lab.proxy()
             .always("POST /v1/auth/token/lookup-accessor", fault.clone());
         lab.proxy().always(REVOKE, fault);
-        let options = lab.options().with("vault/wrapTTL", "5s");
+        let options = lab.options().with("vault/wrapTTL", "20s");
         let volume = mounted(&lab, "web-0", &options);
         let ended = mounted(&lab, "ended-0", &lab.options());
         let accessor = Accessors::of(&lab, &volume).0.remove(0);
@@ -223,8 +227,11 @@ fn odd_answers_are_not_tried_without_end() {
             (age >= 24).then_some(())
         });
         for call in [LOOK_UP, REVOKE] {
+            eventually_within(SOON, "a try", || {
+                (lab.proxy().count(call) >= 1).then_some(())
+            });
             let tries = lab.proxy().count(call);
-            assert!((1..20).contains(&tries), "{what}: {tries} times {call}");
+            assert!(tries < 20, "{what}: {tries} times {call}");
         }
         // Once for the look, once for the revocation.
         let said = lab.agent.log().matches("failed and is tried again").count();

@@ -88,8 +88,8 @@ impl Pki {
 #[test]
 fn prometheus_scrapes_with_a_certificate_of_vaults_and_misses_no_scrape_while_the_agents_is_renewed()
  {
-    // Renewed after twelve or thirteen seconds.
-    let pki = Pki::start(&json!({"ttl": "20s", "max_ttl": "20s"}), RULES);
+    // Renewed after some 25 seconds.
+    let pki = Pki::start(&json!({"ttl": "40s", "max_ttl": "40s"}), RULES);
     let client = pki.lab.vault.root().issue("team/clients", "prometheus");
     let stranger = pki.lab.vault.root().issue("nodes", "stranger");
     let mut first = eventually("the first certificate", || pki.connect());
@@ -106,7 +106,7 @@ fn prometheus_scrapes_with_a_certificate_of_vaults_and_misses_no_scrape_while_th
     ];
     let prometheus = Prometheus::start(&targets, &rules());
     let renewals = r#"vaulttmpfs_metrics_certificate_renewals_total{outcome="done"}"#;
-    eventually_within(Duration::from_secs(90), "two renewals", || {
+    eventually_within(Duration::from_secs(180), "two renewals", || {
         let counts = prometheus.values(renewals);
         let first = counts.iter().copied().reduce(f64::min)?;
         counts
@@ -125,15 +125,17 @@ fn prometheus_scrapes_with_a_certificate_of_vaults_and_misses_no_scrape_while_th
         let up = prometheus.values(&format!(r#"up{{job="{job}"}}"#));
         assert!(up.len() > 20, "{job}: {up:?}");
         assert!(!up.contains(&1.0), "{job}: {up:?}");
-        let error = prometheus.last_error(job);
-        assert!(error.contains("certificate"), "{job}: {error}");
+        eventually(&format!("{job} to be refused by its certificate"), || {
+            let error = prometheus.last_error(job);
+            error.contains("certificate").then_some(())
+        });
     }
     let mut second = pki.connect().expect("a connection");
     assert_ne!(first.certificate, second.certificate);
-    let answer = first.get("/healthz").unwrap();
+    let goes_on = first.get("/healthz").is_ok_and(|answer| !answer.closes);
     assert!(
-        answer.closes,
-        "what was made with an old one ends with an answer"
+        !goes_on,
+        "what was made with an old one ends, with an answer at the latest"
     );
     // The rules are in use, and none has a reason. One that is pending may be a slow moment's.
     let alerts = prometheus.query(r#"ALERTS{alertstate="firing"}"#);
@@ -212,15 +214,14 @@ fn an_agent_that_nobody_scrapes_is_not_woken() {
     let mut connection = eventually("the certificate", || pki.connect());
     assert_eq!(connection.get("/metrics").unwrap().status, 200);
     drop(connection);
-    // What a start leaves to be done is over then.
-    std::thread::sleep(Duration::from_secs(3));
     let process = pki.lab.agent.id();
-    let before = wakes(process);
     let seconds = 10;
-    std::thread::sleep(Duration::from_secs(seconds));
-    let woken = wakes(process) - before;
-    // Less than a timer of one second would do.
-    assert!(woken < seconds, "woken {woken} times in {seconds} seconds");
+    // What a start leaves to be done is over at some time; then less than a timer of one second would do.
+    eventually_within(Duration::from_secs(90), "few wakes in ten seconds", || {
+        let before = wakes(process);
+        std::thread::sleep(Duration::from_secs(seconds));
+        (wakes(process) - before < seconds).then_some(())
+    });
 }
 
 #[test]
