@@ -14,7 +14,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use vaulttmpfs_tests::{Lab, LabBuilder, Proxy, Said, Settings, eventually};
 
 const FAILURE: &str = "failure";
@@ -22,6 +22,19 @@ const WARNING: &str = "warning";
 
 /// What does not answer costs no more than this, on a busy machine: its own bound is a minute.
 const BOUND: Duration = Duration::from_secs(90);
+
+/// How often the check is run where a busy machine was too slow for one of its bounds.
+const TRIES: usize = 3;
+
+/// Words of findings to which such a bound leads.
+const TOO_SLOW: [&str; 6] = [
+    "within 4 s",
+    "within 5 s",
+    "within 8 s",
+    "not done in",
+    "no answer within",
+    "took too long",
+];
 
 /// A level, and words that are in the finding.
 type Expected<'a> = (&'a str, &'a [&'a str]);
@@ -82,13 +95,35 @@ impl Bed {
 
     fn run(&self, settings: &Settings, arguments: &[&str]) -> (Said, Vec<Value>) {
         let arguments = [&["check", "--json"], arguments].concat();
+        let begun = Instant::now();
         let said = self.lab.command_with(&arguments, settings);
+        assert!(begun.elapsed() < BOUND, "{:?}", begun.elapsed());
         let report: Value =
             serde_json::from_str(&said.output).unwrap_or_else(|error| panic!("{error}: {said:?}"));
         let findings = report["findings"].as_array().unwrap().clone();
         let failed = findings.iter().any(|one| one["level"] == FAILURE);
         assert_eq!(said.status, i32::from(failed), "{said:?}");
         (said, findings)
+    }
+
+    /// These are all the failures and warnings that there are with these settings and arguments. Returns
+    /// all that was found.
+    #[track_caller]
+    fn finds_by(
+        &self,
+        settings: &Settings,
+        arguments: &[&str],
+        expected: &[Expected<'_>],
+    ) -> Vec<Value> {
+        let mut findings = self.run(settings, arguments).1;
+        for _ in 1..TRIES {
+            if !was_too_slow(&findings, expected) {
+                break;
+            }
+            findings = self.run(settings, arguments).1;
+        }
+        assert_found(&findings, expected);
+        findings
     }
 
     /// These are all the failures and warnings that there are, with other settings.
@@ -98,8 +133,7 @@ impl Bed {
         for (name, value) in changes {
             settings.insert((*name).to_owned(), (*value).to_owned());
         }
-        let (_, findings) = self.run(&settings, &[]);
-        assert_found(&findings, expected);
+        let _ = self.finds_by(&settings, &[], expected);
     }
 
     /// These are all the failures and warnings that there are.
@@ -112,6 +146,15 @@ impl Bed {
     #[track_caller]
     fn finds_behind(&self, proxy: &Proxy, expected: &[Expected<'_>]) {
         self.finds_with(&[("VAULT_ADDR", &by_name(proxy))], expected);
+    }
+
+    /// The same where the proxy does only once what it was told to.
+    #[track_caller]
+    fn finds_once_behind(&self, proxy: &Proxy, expected: &[Expected<'_>]) {
+        let mut settings = self.settings.clone();
+        settings.insert("VAULT_ADDR".into(), by_name(proxy));
+        let (_, findings) = self.run(&settings, &[]);
+        assert_found(&findings, expected);
     }
 
     /// Nothing is wrong.
@@ -130,13 +173,27 @@ fn assert_found(findings: &[Value], expected: &[Expected<'_>]) {
         .collect();
     let all = serde_json::to_string_pretty(findings).unwrap();
     assert_eq!(bad.len(), expected.len(), "expected {expected:?}: {all}");
-    for (level, words) in expected {
-        let fits = |one: &&&Value| {
-            let text = one["text"].as_str().unwrap();
-            one["level"] == *level && words.iter().all(|word| text.contains(word))
-        };
-        assert!(bad.iter().any(|one| fits(&one)), "{level} {words:?}: {all}");
+    for expected in expected {
+        let found = bad.iter().any(|one| fits(one, expected));
+        assert!(found, "{expected:?}: {all}");
     }
+}
+
+fn fits(finding: &Value, (level, words): &Expected<'_>) -> bool {
+    let text = finding["text"].as_str().unwrap();
+    finding["level"] == *level && words.iter().all(|word| text.contains(word))
+}
+
+/// Whether something that is not expected was found because a bound of the check's passed.
+fn was_too_slow(findings: &[Value], expected: &[Expected<'_>]) -> bool {
+    let is_expected = |one: &Value| expected.iter().any(|expected| fits(one, expected));
+    let tells_of_a_bound = |one: &Value| {
+        let text = one["text"].as_str().unwrap();
+        one["level"] != "ok" && TOO_SLOW.iter().any(|words| text.contains(words))
+    };
+    findings
+        .iter()
+        .any(|one| tells_of_a_bound(one) && !is_expected(one))
 }
 
 /// What is said not to be checked.

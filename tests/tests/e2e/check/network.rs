@@ -1,11 +1,11 @@
 //! What is wrong on the way to Vault.
 
-use super::{BOUND, Bed, FAILURE, WARNING, by_name, not_checked};
+use super::{Bed, Expected, FAILURE, WARNING, by_name, not_checked};
 use crate::lifecycle::clock::{Clock, WALL};
 use std::fs;
 use std::net::TcpListener;
 use std::process::Command;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 use vaulttmpfs_tests::{Authority, Proxy, in_own_namespaces};
 
 const DAY: u64 = 24 * 3600;
@@ -57,17 +57,14 @@ fn a_vault_that_cannot_be_reached_is_found_in_bounded_time() {
         // Addresses that nobody has: packets vanish.
         let route = ["route", "add", "10.99.0.0/16", "dev", "lo"];
         assert!(Command::new("ip").args(route).status().unwrap().success());
-        let begun = Instant::now();
-        let (_, findings) = bed.run(&with("https://10.99.0.1:8200"), &[]);
-        assert!(begun.elapsed() < BOUND, "{:?}", begun.elapsed());
-        super::assert_found(
-            &findings,
+        let _ = bed.finds_by(
+            &with("https://10.99.0.1:8200"),
+            &[],
             &[(FAILURE, &["10.99.0.1:8200 takes no connection"])],
         );
 
         // So does what asks for names there.
         fs::write("/etc/resolv.conf", "nameserver 10.99.0.53\n").unwrap();
-        let begun = Instant::now();
         bed.finds_with(
             &[("VAULT_ADDR", "https://vault.example:8200")],
             &[(
@@ -78,17 +75,14 @@ fn a_vault_that_cannot_be_reached_is_found_in_bounded_time() {
                 ],
             )],
         );
-        assert!(begun.elapsed() < BOUND, "{:?}", begun.elapsed());
 
         // Someone takes connections and says nothing; so does a Vault that hangs.
         let silent = TcpListener::bind("127.0.0.1:0").unwrap();
         let mute = format!("https://vault.test:{}", silent.local_addr().unwrap().port());
-        let begun = Instant::now();
         bed.finds_with(
             &[("VAULT_ADDR", &mute)],
             &[(FAILURE, &["there was no handshake within 5 s"])],
         );
-        assert!(begun.elapsed() < BOUND, "{:?}", begun.elapsed());
     });
 }
 
@@ -174,22 +168,24 @@ fn dates_and_clocks_are_judged() {
         bed.finds_behind(&short, &[]);
 
         // The clock as the check sees it; no other is touched.
-        let with_clock = |seconds: i64, proxy: &Proxy| {
+        let finds_with_clock = |seconds: i64, proxy: &Proxy, expected: &[Expected<'_>]| {
             let mut settings = bed.settings.clone();
             settings.insert("VAULT_ADDR".into(), by_name(proxy));
             Clock::of(WALL, &bed.lab.node, &mut settings).step_to(seconds);
-            bed.run(&settings, &[]).1
+            let _ = bed.finds_by(&settings, &[], expected);
         };
-        let found = with_clock(-60, &short);
-        super::assert_found(&found, &[(WARNING, &["clock is", "behind Vault's"])]);
+        finds_with_clock(-60, &short, &[(WARNING, &["clock is", "behind Vault's"])]);
         // Vault's time is in whole seconds, and its answer takes time: so much more.
         let more = 30;
-        let found = with_clock(7200 + more, &short);
-        super::assert_found(&found, &[(FAILURE, &["clock is 2h", "ahead of Vault's"])]);
+        finds_with_clock(
+            7200 + more,
+            &short,
+            &[(FAILURE, &["clock is 2h", "ahead of Vault's"])],
+        );
         // Then a good certificate seems to have expired, and the clock is said to be why.
-        let found = with_clock(i64::try_from(20 * DAY).unwrap() + more, &soon);
-        super::assert_found(
-            &found,
+        finds_with_clock(
+            i64::try_from(20 * DAY).unwrap() + more,
+            &soon,
             &[
                 (FAILURE, &["has expired on 2", "is this node's clock wrong"]),
                 (FAILURE, &["clock is 480h", "ahead of Vault's"]),

@@ -1,8 +1,7 @@
 //! What is wrong on the node itself.
 
 use super::{
-    BOUND, Bed, FAILURE, Sleeper, WARNING, arguments, kubelet_program, not_checked,
-    settings_of_kubelet,
+    Bed, FAILURE, Sleeper, WARNING, arguments, kubelet_program, not_checked, settings_of_kubelet,
 };
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use std::fs::{self, File, OpenOptions};
@@ -10,7 +9,6 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
-use std::time::Instant;
 use vaulttmpfs_tests::{Said, Terminal, in_own_namespaces};
 
 fn mode(path: &Path, mode: u32) {
@@ -36,8 +34,7 @@ fn as_somebody(bed: &Bed, arguments: &[&str]) -> Said {
 fn a_node_on_which_all_is_well_has_nothing_to_be_mended() {
     in_own_namespaces(|| {
         let bed = Bed::new();
-        let (_, findings) = bed.run(&bed.settings, &[]);
-        super::assert_found(&findings, &[]);
+        let findings = bed.finds_by(&bed.settings, &[], &[]);
         // And everything was looked at but what is done on request.
         assert_eq!(
             not_checked(&findings),
@@ -119,9 +116,7 @@ fn what_hangs_on_the_node_is_found_in_bounded_time() {
                     .iter()
                     .map(|(name, file)| ((*name).to_owned(), in_it(file))),
             );
-            let begun = Instant::now();
             let (_, findings) = bed.run(&settings, &[]);
-            assert!(begun.elapsed() < BOUND, "{:?}", begun.elapsed());
             let hanging = findings.iter().filter(|one| {
                 let text = one["text"].as_str().unwrap();
                 hangs.iter().all(|word| text.contains(word))
@@ -145,7 +140,6 @@ fn what_hangs_on_the_node_is_found_in_bounded_time() {
         fs::write(programs.join("busctl"), "#!/bin/sh\nexec sleep 600\n").unwrap();
         mode(&programs.join("busctl"), 0o755);
         let path = format!("{}:/usr/bin:/bin", programs.display());
-        let begun = Instant::now();
         bed.finds_with(
             &[("PATH", &path)],
             &[(
@@ -156,7 +150,6 @@ fn what_hangs_on_the_node_is_found_in_bounded_time() {
                 ],
             )],
         );
-        assert!(begun.elapsed() < BOUND, "{:?}", begun.elapsed());
     });
 }
 
@@ -164,7 +157,7 @@ fn what_hangs_on_the_node_is_found_in_bounded_time() {
 fn bad_settings_are_found_and_those_that_only_the_kubelet_has() {
     in_own_namespaces(|| {
         let mut bed = Bed::new();
-        let (_, findings) = bed.run(
+        let findings = bed.finds_by(
             &[
                 ("VAULT_MAX_RETRIES", "many"),
                 ("VAULT_WRAP_TTL", "never"),
@@ -176,9 +169,6 @@ fn bad_settings_are_found_and_those_that_only_the_kubelet_has() {
             .map(|(name, value)| (name.to_owned(), value.to_owned()))
             .into(),
             &[],
-        );
-        super::assert_found(
-            &findings,
             &[
                 (
                     FAILURE,
@@ -206,16 +196,15 @@ fn bad_settings_are_found_and_those_that_only_the_kubelet_has() {
             WARNING,
             &["VAULTTMPFS_DEFAULT_ROLE in ", "is no setting"] as &[_],
         );
-        let (_, findings) = bed.run(&shell, &["--env-file", file.to_str().unwrap()]);
-        super::assert_found(&findings, &[mistyped]);
+        let named = ["--env-file", file.to_str().unwrap()];
+        let _ = bed.finds_by(&shell, &named, &[mistyped]);
         fs::create_dir_all("/etc/default").unwrap();
         fs::copy(&file, "/etc/default/vaulttmpfs").unwrap();
-        let (_, findings) = bed.run(&shell, &[]);
         let overruled = [
             "VAULT_WRAP_TTL of this environment counts here",
             "/etc/default/vaulttmpfs says otherwise",
         ];
-        super::assert_found(&findings, &[mistyped, (WARNING, &overruled)]);
+        let _ = bed.finds_by(&shell, &[], &[mistyped, (WARNING, &overruled)]);
         fs::remove_file("/etc/default/vaulttmpfs").unwrap();
         let (_, findings) = bed.run(&shell, &["--env-file", "/nowhere/settings"]);
         let text = serde_json::to_string(&findings).unwrap();
@@ -299,8 +288,7 @@ fn a_socket_that_is_not_there_not_served_or_everybodys_is_found() {
         let place = format!("--volume-plugin-dir={}", nothing.display());
         let environment = settings_of_kubelet(&bed.lab);
         bed.kubelet(&[], &[&place], &environment);
-        let (_, findings) = bed.run(&bed.settings, &[]);
-        super::assert_found(&findings, &[]);
+        let findings = bed.finds_by(&bed.settings, &[], &[]);
         let skipped = not_checked(&findings);
         assert!(skipped.contains(&("agent", "the agent: it is not installed yet")));
         assert!(skipped.contains(&("driver", "the driver: it is not installed yet")));
