@@ -1,6 +1,6 @@
 //! Agents that are not there, too slow, torn, hostile.
 
-use crate::bed::{Bed, assert_failure, assert_success, options, sources};
+use crate::bed::{Bed, assert_failure, assert_success, sources};
 use crate::fake::{self, Fake, Step, answer, boottime, no_content, refusal, volume};
 use nix::sys::socket::{
     AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, listen, socket,
@@ -11,23 +11,15 @@ use std::os::fd::AsRawFd;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::time::Duration;
-use vaulttmpfs_api::MountDir;
-use vaulttmpfs_shim::{Answer, Bounds, Call, Settings};
+use vaulttmpfs_shim::{Answer, Bounds};
 
-/// A mount in this process, so that its bounds can be shorter than the driver's.
+/// Why a mount fails that has so long.
 fn mount_within(bed: &Bed, dir: &Path, bound: Duration) -> String {
-    let call = Call::Mount {
-        dir: MountDir::parse(dir.to_str().unwrap()).unwrap(),
-        options: options(),
+    let bounds = Bounds {
+        mount: bound,
+        ..Bounds::default()
     };
-    let settings = || Settings {
-        socket: Ok(bed.socket()),
-        bounds: Bounds {
-            mount: bound,
-            ..Bounds::default()
-        },
-    };
-    match call.answer(settings) {
+    match bed.mount_with(dir, bounds) {
         Answer::Failure(message) => message,
         other => panic!("{other:?}"),
     }
@@ -103,7 +95,7 @@ fn an_agent_that_goes_for_good_ends_the_mount() {
         let _ = fs::remove_file(&socket);
         Step::Tear(Vec::new())
     });
-    let message = mount_within(&bed, &dir, Duration::from_millis(700));
+    let message = mount_within(&bed, &dir, Duration::from_secs(5));
     assert!(message.contains("no agent listens"), "{message}");
     assert!(sources(&dir).is_empty());
 }

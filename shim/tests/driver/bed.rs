@@ -8,12 +8,14 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
+use vaulttmpfs_api::MountDir;
+use vaulttmpfs_shim::{Answer, Bounds, Call, Settings};
 
 /// The pod's uid in every directory here.
 pub(crate) const UID: &str = "afd196c8a70643bdc8c3b5e59c5eb89b";
 
 /// A wait that ends by its condition; only a broken test gets this far.
-const LONG: Duration = Duration::from_secs(60);
+pub(crate) const LONG: Duration = Duration::from_secs(60);
 
 pub(crate) struct Bed {
     /// A tmpfs of the namespace is mounted on it: whatever a test leaves behind goes with it.
@@ -83,6 +85,18 @@ impl Bed {
 
     pub(crate) fn mount(&self, dir: &Path) -> Value {
         self.call(&["mount", dir.to_str().unwrap(), &options()])
+    }
+
+    /// A mount in this process, so that its bounds can be others than the driver's.
+    pub(crate) fn mount_with(&self, dir: &Path, bounds: Bounds) -> Answer {
+        let call = Call::Mount {
+            dir: MountDir::parse(dir.to_str().unwrap()).unwrap(),
+            options: options(),
+        };
+        call.answer(|| Settings {
+            socket: Ok(self.socket()),
+            bounds,
+        })
     }
 
     pub(crate) fn unmount(&self, dir: &Path) -> Value {

@@ -1,7 +1,8 @@
 //! Mounts that come to a volume, or find one.
 
 use crate::bed::{
-    Bed, UID, answer, assert_failure, assert_success, eventually, mount_foreign, options, sources,
+    Bed, LONG, UID, answer, assert_failure, assert_success, eventually, mount_foreign, options,
+    sources,
 };
 use crate::fake::{self, Fake, Step, id, no_content};
 use std::fs;
@@ -11,6 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
+use vaulttmpfs_shim::{Answer, Bounds};
 
 /// Mode, owner and group.
 fn attributes(path: &Path) -> (u32, u32, u32) {
@@ -45,6 +47,7 @@ fn a_volume_is_as_the_agent_says() {
         assert!(line.contains(part), "{part} in {line}");
     }
 
+    eventually("it is told", || fake.seen().len() > 1);
     let seen = fake.seen();
     assert!(seen[0].is_create());
     assert_eq!(seen[0].body["mount_dir"], dir.to_str().unwrap());
@@ -89,6 +92,7 @@ fn a_repeated_mount_confirms_and_mints_nothing() {
         assert_success(&bed.mount(&dir));
         assert_success(&bed.mount(&dir));
         assert_eq!(sources(&dir).len(), 1);
+        eventually("it is told and asked", || fake.seen().len() > 2);
         assert_eq!(fake.creates(), 1, "{status}");
         assert_eq!(fake.seen().len(), 3);
     }
@@ -111,8 +115,14 @@ fn a_volume_that_has_ended_is_replaced() {
             Step::Send(no_content())
         }
     });
-    assert_success(&bed.mount(&dir));
-    assert_success(&bed.mount(&dir));
+    let patient = Bounds {
+        confirm: LONG,
+        attached: LONG,
+        ..Bounds::default()
+    };
+    for _ in 0..2 {
+        assert_eq!(bed.mount_with(&dir, patient), Answer::Success);
+    }
     assert_eq!(fake.creates(), 2);
     assert_eq!(sources(&dir), [format!("vaulttmpfs:{}", id(3))]);
 }
