@@ -24,7 +24,8 @@ pub struct Terminal {
     keyboard: File,
     /// The command's side, held so that it can be looked at.
     line: OwnedFd,
-    screen: Arc<Mutex<String>>,
+    /// As bytes: a character may come in parts.
+    screen: Arc<Mutex<Vec<u8>>>,
     /// So much of the screen was read already.
     seen: usize,
 }
@@ -63,7 +64,7 @@ impl Terminal {
             .stderr(side());
         let process = on_terminal.spawn().expect("setsid runs");
         let keyboard = File::from(pair.master);
-        let screen = Arc::new(Mutex::new(String::new()));
+        let screen = Arc::new(Mutex::new(Vec::new()));
         watch(
             keyboard.try_clone().expect("the terminal"),
             Arc::clone(&screen),
@@ -84,7 +85,7 @@ impl Terminal {
             PATIENCE,
             &format!("{text:?} on {:?}", self.screen()),
             || {
-                let screen = self.screen.lock().unwrap();
+                let screen = self.screen();
                 screen[self.seen..].find(text).map(|at| self.seen + at)
             },
         );
@@ -125,7 +126,7 @@ impl Terminal {
     /// All that was shown so far.
     #[must_use]
     pub fn screen(&self) -> String {
-        self.screen.lock().unwrap().clone()
+        String::from_utf8_lossy(&self.screen.lock().unwrap()).into_owned()
     }
 
     /// Waits for the command's end: its exit status, and all that was shown.
@@ -153,12 +154,11 @@ impl Drop for Terminal {
 }
 
 /// Reads until the terminal has gone.
-fn watch(mut from: File, screen: Arc<Mutex<String>>) {
+fn watch(mut from: File, screen: Arc<Mutex<Vec<u8>>>) {
     std::thread::spawn(move || {
         let mut bytes = [0; 4096];
         while let Ok(length @ 1..) = from.read(&mut bytes) {
-            let text = String::from_utf8_lossy(&bytes[..length]);
-            *screen.lock().unwrap() += &text;
+            screen.lock().unwrap().extend_from_slice(&bytes[..length]);
         }
     });
 }

@@ -102,11 +102,11 @@ fn processes_that_know(path: &Path) -> Vec<PathBuf> {
 #[test]
 fn it_shows_the_main_job() {
     let mut demo = Demo::start(&[]);
-    let mut text = demo.read_until("=== 3.");
     assert!(
         !processes_that_know(demo.directory.path()).is_empty(),
         "the check below can fail"
     );
+    let mut text = demo.read_until("=== 3.");
     text += &demo.finish(0);
     for words in [
         "\"ready\":true",

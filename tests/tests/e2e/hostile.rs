@@ -258,7 +258,9 @@ fn other_users_may_look_and_change_nothing() {
         assert!(!refusal["message"].as_str().unwrap().is_empty());
     }
     assert_eq!(lab.vault.root().pod_tokens().len(), before);
-    assert_eq!(lab.agent.volumes()[0]["state"], "attached");
+    eventually("the volume to be attached still", || {
+        (lab.agent.volumes()[0]["state"] == "attached").then_some(())
+    });
 }
 
 #[test]
@@ -324,12 +326,13 @@ fn slow_requests_hold_up_nobody() {
         .collect();
     for byte in text {
         for peer in &mut peers {
-            peer.write_all(&[*byte]).unwrap();
+            // One whose time is over on a busy machine was hung up on.
+            let _ = peer.write_all(&[*byte]);
         }
     }
     let volume = lab.mounted(&lab.options());
     for peer in &mut peers {
-        peer.write_all(b"x").unwrap();
+        let _ = peer.write_all(b"x");
     }
     lab.kubelet.unmount(&volume).assert_success();
     assert!(lab.agent.call("GET", "/readyz", "").is_success());
@@ -383,7 +386,7 @@ fn ten_thousand_connections_do_not_stop_a_mount() {
         "{mounts} mounts beside {} connections",
         open.len()
     );
-    drop(open);
+    drop((open, opened));
     eventually("the agent to be itself again", || {
         lab.agent
             .call("GET", "/readyz", "")

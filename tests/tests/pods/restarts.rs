@@ -19,7 +19,7 @@ fn manifest(name: &str) -> PodManifest {
 fn running_pods_outlive_what_happens_to_the_node() {
     in_own_namespaces(|| {
         // Longer than a kubelet needs to start on a busy machine.
-        let lab = Lab::builder().set("VAULT_CLIENT_TIMEOUT", "90s");
+        let lab = Lab::builder().set("VAULT_CLIENT_TIMEOUT", "105s");
         let mut cluster = Cluster::start_with(lab);
         let unmounted = timed("unmounted by hand", || unmounted_by_hand(&cluster));
         let mut pods = Vec::from(timed("kubelet restarted", || {

@@ -131,7 +131,10 @@ fn refused_and_corrected(cluster: &Cluster) {
     let pod = cluster.static_pod(&wrong);
     let message = cluster.wait_for_event(&pod, "vault/polices");
     assert!(message.contains("MountVolume.SetUp failed"), "{message}");
-    assert!(cluster.kubelet.log().contains("vault/polices"));
+    cluster.wait(&pod, "to be told of in the kubelet's log", || {
+        let log = cluster.kubelet.log();
+        log.contains("vault/polices").then_some(())
+    });
     assert_eq!(cluster.mounts_of(&pod), []);
     assert!(cluster.tokens_of(&[&pod]).is_empty());
     let right = PodManifest::new("wrong").volume("secret", &APP);

@@ -209,7 +209,7 @@ fn tries_that_go_on_end_with_the_time_for_all_of_it() {
     site.lab
         .proxy()
         .order(1000, create, Fault::error(429, "come later"));
-    let terminal = at_the_last_question(&site, &[MANY_TRIES, ("VAULT_CLIENT_TIMEOUT", "3s")]);
+    let terminal = at_the_last_question(&site, &[MANY_TRIES, ("VAULT_CLIENT_TIMEOUT", "6s")]);
     terminal.types("");
     let (status, screen) = terminal.end();
     assert_eq!(status, 69, "{screen}");

@@ -34,7 +34,7 @@ fn finds(site: &Site, words: &[&str]) {
 }
 
 fn start_kubelet(site: &Site, arguments: &str) {
-    let unit = format!("[Service]\nExecStart=/usr/local/bin/kubelet {arguments}\n");
+    let unit = format!("[Service]\nType=exec\nExecStart=/usr/local/bin/kubelet {arguments}\n");
     let machine = &site.machine;
     machine.write("/usr/local/bin/kubelet", KUBELET);
     machine.write("/etc/systemd/system/kubelet.service", &unit);

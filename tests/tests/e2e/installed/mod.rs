@@ -26,6 +26,8 @@ use vaulttmpfs_tests::{
 
 const AGENT: &str = "vaulttmpfs-agent.service";
 const AGENTS_SOCKET: &str = "vaulttmpfs-agent.socket";
+/// Hands a changed token or settings to the agent.
+const RELOAD: &str = "vaulttmpfs-reload.service";
 const SETTINGS: &str = "/etc/default/vaulttmpfs";
 const TOKEN: &str = "/etc/kubernetes/vaulttoken";
 /// Where a test has an administrator's own token, which is nothing of the product's.
@@ -105,8 +107,18 @@ impl Site {
             .sh(&format!("apt-get install {options} {keep} {file} 2>&1"))
     }
 
+    /// Waits until what was changed before is handed to the agent: nothing is watched meanwhile.
+    #[track_caller]
+    fn wait_until_watched(&self) {
+        eventually_within(SOON, "an earlier change to be handed on", || {
+            let state = self.machine.property(RELOAD, "ActiveState");
+            (state == "inactive").then_some(())
+        });
+    }
+
     /// Writes the settings with these beside the ones that each node needs.
     fn write_settings(&self, file: &str, more: &[&str]) {
+        self.wait_until_watched();
         let address = format!("VAULT_ADDR={}", self.vault.address());
         let authority = format!("VAULT_CACERT={CA}");
         let lines = [&[address.as_str(), &authority], more].concat();
@@ -115,6 +127,7 @@ impl Site {
 
     /// Writes the generator token as the README says: by rename, for root alone.
     fn write_token(&self, token: &str) {
+        self.wait_until_watched();
         let new = format!("{TOKEN}.new");
         self.machine.write(&new, token);
         self.machine
