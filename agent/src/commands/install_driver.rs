@@ -20,8 +20,8 @@ pub struct InstallDriver {
     /// Replace a driver that is not ours, and keep it for --rollback.
     #[arg(long)]
     force: bool,
-    /// Put the driver back that --force replaced.
-    #[arg(long, conflicts_with_all = ["force", "update", "remove"])]
+    /// Put the driver back that --force replaced; while volumes of ours are mounted only with --force.
+    #[arg(long, conflicts_with_all = ["update", "remove"])]
     rollback: bool,
     /// Bring the driver up to date in all listed directories.
     #[arg(long, conflicts_with_all = ["force", "remove", "plugin_dir"])]
@@ -51,7 +51,7 @@ pub fn run(wish: &InstallDriver) -> Exit {
             .as_deref()
             .unwrap_or(Path::new(DEFAULT_PLACE));
         report.take(if wish.rollback {
-            roll_back(dir)
+            roll_back(dir, wish.force)
         } else {
             install(dir, wish)
         });
@@ -130,9 +130,9 @@ fn remove(dir: &Path) -> Result<String, Problem> {
     Ok(line(&put, &place))
 }
 
-fn roll_back(dir: &Path) -> Result<String, Problem> {
+fn roll_back(dir: &Path, force: bool) -> Result<String, Problem> {
     let place = Place::open(dir)?;
-    let put = place.roll_back()?;
+    let put = place.roll_back(force)?;
     List::take_out(dir)?;
     Ok(line(&put, &place))
 }

@@ -166,12 +166,17 @@ impl Place {
         Ok(put)
     }
 
-    fn foreign(&self) -> Problem {
-        let again = if self.named == Path::new(super::DEFAULT_PLACE) {
+    /// How a command names this place.
+    fn option(&self) -> String {
+        if self.named == Path::new(super::DEFAULT_PLACE) {
             String::new()
         } else {
             format!(" --plugin-dir {}", shell_word(&self.named))
-        };
+        }
+    }
+
+    fn foreign(&self) -> Problem {
+        let again = self.option();
         Problem::Left(format!(
             "{} is another driver of this name, left as it is. When no pod of this node has a volume of it any more, \
              replace it: vaulttmpfs install-driver --force{again}; take it back: vaulttmpfs install-driver --rollback{again}",
@@ -179,11 +184,12 @@ impl Place {
         ))
     }
 
-    /// Puts back the driver that was replaced by force.
+    /// Puts back the driver that was replaced by force: while volumes of ours are mounted only by force, for
+    /// it is that driver then that is called to unmount them.
     ///
     /// # Errors
-    /// None was kept, or it cannot be put back; then what was there stands.
-    pub fn roll_back(&self) -> Result<Put, Problem> {
+    /// None was kept, ours is needed, or it cannot be put back; then what was there stands.
+    pub fn roll_back(&self, force: bool) -> Result<Put, Problem> {
         let kept = Kept::of(self)?;
         let Some(old) = kept.program()? else {
             return Err(Problem::Failed(format!(
@@ -194,7 +200,14 @@ impl Place {
         match self.found()? {
             // Done by a command that was killed then.
             Found::Foreign(there) if there.is(&old) => {}
-            Found::Ours(..) | Found::Nothing => self.put(&old, false)?,
+            // Any driver is better than none.
+            Found::Nothing => self.put(&old, false)?,
+            Found::Ours(..) => {
+                if !force {
+                    use_of_it::none(&self.driver()).map_err(|why| self.not_rolled_back(&why))?;
+                }
+                self.put(&old, false)?;
+            }
             Found::Foreign(_) | Found::Strange(_) => {
                 return Err(Problem::Left(format!(
                     "{} is neither ours nor the one that was replaced: move it away, and run this again",
@@ -204,6 +217,15 @@ impl Place {
         }
         kept.forget()?;
         Ok(Put::RolledBack)
+    }
+
+    fn not_rolled_back(&self, why: &str) -> Problem {
+        Problem::Left(format!(
+            "{} stays, for the other driver would be called to unmount what is this one's: {why}. When these are gone, run \
+             this again; or, where that driver unmounts any tmpfs, at once: vaulttmpfs install-driver --rollback --force{}",
+            self.driver().display(),
+            self.option()
+        ))
     }
 
     /// Takes the driver out, where no volume needs it: without it the kubelet can unmount none.

@@ -77,6 +77,24 @@ fn older(node: &Node) -> PathBuf {
     path
 }
 
+/// Mounts a volume of ours.
+fn volume(node: &Node, uid: &str, id: &str) -> PathBuf {
+    let directory = node.path(&format!(
+        "kubelet/pods/{uid}/volumes/cloudwatt~vaulttmpfs/v"
+    ));
+    fs::create_dir_all(&directory).unwrap();
+    let source = format!("vaulttmpfs:{}", id.repeat(32));
+    mount(
+        Some(&*source),
+        &directory,
+        Some("tmpfs"),
+        MsFlags::empty(),
+        None::<&str>,
+    )
+    .unwrap();
+    directory
+}
+
 /// All names in a directory.
 fn names(directory: &Path) -> Vec<String> {
     let entries = match fs::read_dir(directory) {
@@ -268,6 +286,46 @@ fn another_driver_stays_unless_by_force_and_comes_back() {
 }
 
 #[test]
+fn another_driver_comes_back_over_mounted_volumes_by_force_alone() {
+    in_own_namespaces(|| {
+        let node = node();
+        let place = node.path("plugins");
+        let dir = ["--plugin-dir", place.to_str().unwrap()];
+        let driver = driver_in(&place);
+        fs::create_dir(driver.parent().unwrap()).unwrap();
+        let begin = || {
+            fs::write(&driver, FOREIGN).unwrap();
+            done(&run(&node, &["--force", dir[0], dir[1]]));
+        };
+        let back = ["--rollback", dir[0], dir[1], "--force"];
+        let is_back = || assert_eq!(fs::read_to_string(&driver).unwrap(), FOREIGN);
+
+        begin();
+        let mounted = volume(&node, "uid-1", "1");
+        let heard = events(driver.parent().unwrap(), || {
+            let by_force = format!(
+                "at once: vaulttmpfs install-driver --rollback --force {}",
+                dir.join(" ")
+            );
+            refused(
+                &run(&node, &back[..3]),
+                3,
+                &["with the uid uid-1", &by_force],
+            );
+        });
+        assert!(heard.is_empty(), "{heard:?}");
+        assert!(fs::read_to_string(LIST).unwrap().contains(dir[1]));
+        done(&run(&node, &back));
+        is_back();
+
+        begin();
+        nix::mount::umount(&mounted).unwrap();
+        done(&run(&node, &back[..3]));
+        is_back();
+    });
+}
+
+#[test]
 fn a_place_that_others_could_change_is_refused() {
     let node = node();
     let place = node.path("plugins");
@@ -312,7 +370,7 @@ fn a_place_that_others_could_change_is_refused() {
         refused(&Said::by(&mut install(&node, from, &dir)), 1, &[from]);
     }
     refused(
-        &run(&node, &["--force", "--rollback"]),
+        &run(&node, &["--update", "--rollback"]),
         64,
         &["cannot be used with"],
     );
@@ -378,23 +436,7 @@ fn the_driver_stays_as_long_as_it_is_needed() {
             assert!(heard.is_empty() && driver.exists(), "{heard:?}");
         };
 
-        let volume = |uid: &str, id: &str| {
-            let directory = node.path(&format!(
-                "kubelet/pods/{uid}/volumes/cloudwatt~vaulttmpfs/v"
-            ));
-            fs::create_dir_all(&directory).unwrap();
-            let source = format!("vaulttmpfs:{}", id.repeat(32));
-            mount(
-                Some(&*source),
-                &directory,
-                Some("tmpfs"),
-                MsFlags::empty(),
-                None::<&str>,
-            )
-            .unwrap();
-            directory
-        };
-        let mounted = [volume("uid-1", "1"), volume("uid-2", "2")];
+        let mounted = [volume(&node, "uid-1", "1"), volume(&node, "uid-2", "2")];
         // The second is in the journal, which is another user's and may say anything.
         let record = Path::new("/var/lib/vaulttmpfs/volumes").join("2".repeat(32));
         fs::create_dir_all(record.parent().unwrap()).unwrap();
