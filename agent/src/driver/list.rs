@@ -1,8 +1,10 @@
 //! The list of places: root's file, one directory a line.
 
 use super::Problem;
+use super::hold::hold;
 use crate::{atomic_file, plain_file, root_own};
-use std::fs::{self, DirBuilder};
+use nix::fcntl::Flock;
+use std::fs::{self, DirBuilder, File};
 use std::io::ErrorKind;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Component, Path, PathBuf};
@@ -81,13 +83,18 @@ impl List {
         list
     }
 
+    fn has(&self, place: &Path) -> bool {
+        self.places.iter().any(|it| it == place)
+    }
+
     /// Adds a place, if it is not there.
     ///
     /// # Errors
     /// It cannot be written.
     pub fn add(place: &Path) -> Result<(), Problem> {
+        let _held = hold_list()?;
         let mut list = Self::read()?;
-        if list.places.iter().any(|it| it == place) {
+        if list.has(place) {
             return Ok(());
         }
         if list.text.is_empty() {
@@ -98,11 +105,15 @@ impl List {
         }
         list.text.push_str(&place.to_string_lossy());
         list.text.push('\n');
+        list.write()
+    }
+
+    fn write(&self) -> Result<(), Problem> {
         DirBuilder::new()
             .recursive(true)
             .mode(0o755)
             .create(directory())
-            .and_then(|()| atomic_file::write(Path::new(FILE), list.text.as_bytes(), 0o644))
+            .and_then(|()| atomic_file::write(Path::new(FILE), self.text.as_bytes(), 0o644))
             .map_err(|error| Problem::from_error("cannot write", Path::new(FILE), &error))
     }
 
@@ -111,25 +122,37 @@ impl List {
     /// # Errors
     /// It cannot be written.
     pub fn take_out(gone: &Path) -> Result<(), Problem> {
+        let _held = hold_list()?;
         let list = Self::read()?;
-        if list.text.is_empty() || !list.places.iter().any(|it| it == gone) {
+        if !list.has(gone) {
             return Ok(());
         }
-        let failed = |error| Problem::from_error("cannot write", Path::new(FILE), &error);
-        if list.places.len() == 1 && list.bad.is_empty() {
-            fs::remove_file(FILE).map_err(failed)?;
-            // Where it holds nothing else.
-            let _ = fs::remove_dir(directory());
-            return Ok(());
+        let list = list.without(gone);
+        if !list.places.is_empty() || !list.bad.is_empty() {
+            return list.write();
         }
-        let kept: String = list
+        fs::remove_file(FILE)
+            .map_err(|error| Problem::from_error("cannot remove", Path::new(FILE), &error))?;
+        // Where it holds nothing else.
+        let _ = fs::remove_dir(directory());
+        Ok(())
+    }
+
+    fn without(&self, gone: &Path) -> Self {
+        let kept: String = self
             .text
             .lines()
             .filter(|line| !place(line.trim()).is_ok_and(|it| it == gone))
             .flat_map(|line| [line, "\n"])
             .collect();
-        atomic_file::write(Path::new(FILE), kept.as_bytes(), 0o644).map_err(failed)
+        Self::parse(&kept)
     }
+}
+
+/// Keeps other commands from changing the list: what one of them has added would be lost, or half of it
+/// written by the other. Not by the list's own directory, which goes with its last place.
+fn hold_list() -> Result<Flock<File>, Problem> {
+    hold(directory().parent().unwrap_or(directory()))
 }
 
 fn directory() -> &'static Path {

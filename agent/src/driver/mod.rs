@@ -5,6 +5,7 @@
 //! kubelet passes over, and put in place by one rename. Nothing else is ever written into the driver's
 //! directory: any event in it makes the kubelet begin with the driver anew.
 
+mod hold;
 mod kept;
 mod list;
 mod look;

@@ -1,11 +1,11 @@
 //! One place: a kubelet's volume plugin directory.
 
+use super::hold::hold;
 use super::program::{Found, MODE, Program};
 use super::{Kept, Problem, use_of_it};
 use crate::atomic_file::{sync_directory, write_new};
 use crate::root_own;
-use nix::errno::Errno;
-use nix::fcntl::{Flock, FlockArg};
+use nix::fcntl::Flock;
 use std::fs::{self, DirBuilder, File, Permissions};
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
@@ -25,9 +25,6 @@ const REMOVED: &str = ".vaulttmpfs-removed";
 
 /// A driver that answers answers at once.
 const INIT_PATIENCE: Duration = Duration::from_secs(5);
-
-/// How long another command may be at work here.
-const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A place, held against other commands.
 #[derive(Debug)]
@@ -342,27 +339,6 @@ fn is_full(error: &io::Error) -> bool {
         error.kind(),
         ErrorKind::DirectoryNotEmpty | ErrorKind::AlreadyExists
     )
-}
-
-/// Waits a while for another command.
-fn hold(directory: &Path) -> Result<Flock<File>, Problem> {
-    let failed = |error: &io::Error| Problem::from_error("cannot hold", directory, error);
-    let mut file = File::open(directory).map_err(|error| failed(&error))?;
-    let begun = Instant::now();
-    loop {
-        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-            Ok(held) => return Ok(held),
-            Err((same, Errno::EWOULDBLOCK)) if begun.elapsed() < PATIENCE => file = same,
-            Err((_, Errno::EWOULDBLOCK)) => {
-                return Err(Problem::Failed(format!(
-                    "another command holds {}: run this again when it has ended",
-                    directory.display()
-                )));
-            }
-            Err((_, error)) => return Err(failed(&error.into())),
-        }
-        std::thread::sleep(Duration::from_millis(20));
-    }
 }
 
 /// Whether it runs here: a file system may be mounted noexec, a machine be of another kind. All the

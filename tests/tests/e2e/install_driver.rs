@@ -528,6 +528,45 @@ fn two_commands_take_turns() {
     assert_eq!(names(&place), ["cloudwatt~vaulttmpfs"]);
 }
 
+#[test]
+fn commands_for_several_places_list_them_all() {
+    in_own_namespaces(|| {
+        let node = node();
+        let from = node.built_driver();
+        let places: Vec<String> = (0..16)
+            .map(|number| {
+                let place = node.path(&format!("plugins-{number}"));
+                fs::create_dir(&place).unwrap();
+                place.into_os_string().into_string().unwrap()
+            })
+            .collect();
+        let all_at_once = |what: &[&str]| {
+            let commands: Vec<_> = places
+                .iter()
+                .map(|place| {
+                    let arguments = [what, &["--plugin-dir", place]].concat();
+                    install(&node, from.to_str().unwrap(), &arguments)
+                        .stdout(Stdio::null())
+                        .spawn()
+                })
+                .collect();
+            for command in commands {
+                assert!(command.unwrap().wait().unwrap().success());
+            }
+        };
+        all_at_once(&[]);
+        let list = fs::read_to_string(LIST).unwrap();
+        let mut listed: Vec<&str> = list.lines().filter(|it| it.starts_with('/')).collect();
+        let mut expected: Vec<&str> = places.iter().map(String::as_str).collect();
+        listed.sort_unstable();
+        expected.sort_unstable();
+        assert_eq!(listed, expected);
+        // The last one takes the list away, and its directory.
+        all_at_once(&["--remove"]);
+        assert!(!Path::new(LIST).parent().unwrap().exists());
+    });
+}
+
 /// What a kubelet may find: nothing, or one of these programs, whole.
 #[track_caller]
 fn assert_whole(place: &Path, may_be: &[&[u8]], may_be_nothing: bool) {
