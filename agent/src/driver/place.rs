@@ -430,10 +430,11 @@ pub fn make_default() -> Result<(), Problem> {
     })
 }
 
-/// Takes the default place away again, as far as it is empty. A kubelet that runs watches it.
+/// Takes the default place away again, as far as it is empty. A kubelet that runs watches it, and would not
+/// see another of that name.
 pub fn unmake_default() {
-    if crate::kubelet::running().is_ok_and(|kubelets| kubelets.is_empty()) {
-        let place = Path::new(super::DEFAULT_PLACE);
+    let place = Path::new(super::DEFAULT_PLACE);
+    if use_of_it::watched(place).is_ok_and(|watched| !watched) {
         for directory in place.ancestors().take(KUBELETS_OWN) {
             if fs::remove_dir(directory).is_err() {
                 return;

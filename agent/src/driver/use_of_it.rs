@@ -1,4 +1,4 @@
-//! Who needs the driver: volumes that are mounted, and calls that run.
+//! Who needs the driver or its place: volumes that are mounted, calls that run, and who watches.
 
 use super::place::same;
 use crate::config::{self, ProcessEnvironment};
@@ -7,6 +7,8 @@ use crate::{kubelet, mount_table, plain_file};
 use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use vaulttmpfs_api::{MountDir, VolumeId};
 
@@ -104,6 +106,26 @@ fn named(journal: &Path, id: VolumeId) -> Option<String> {
     };
     (is_name(&pod.name) && is_name(&pod.namespace))
         .then(|| format!("{}/{}", pod.namespace, pod.name))
+}
+
+/// Whether a process watches a directory, as a kubelet does its plugin directory, whatever it is called and
+/// wherever it lives. Another file system's directory of that number may be taken for it.
+pub(super) fn watched(directory: &Path) -> io::Result<bool> {
+    let mark = format!(" ino:{:x} ", fs::metadata(directory)?.ino());
+    Ok(kubelet::processes()?.any(|id| watches(id, &mark)))
+}
+
+fn watches(process: u32, mark: &str) -> bool {
+    // One that has ended watches nothing.
+    let Ok(files) = fs::read_dir(format!("/proc/{process}/fdinfo")) else {
+        return false;
+    };
+    files.flatten().any(|file| {
+        let about = fs::read_to_string(file.path()).unwrap_or_default();
+        about
+            .lines()
+            .any(|line| line.starts_with("inotify ") && line.contains(mark))
+    })
 }
 
 /// A process that executes this file.

@@ -203,6 +203,14 @@ fn the_usual_place_is_made_and_taken_away_again() {
         // Nothing is left to do, and that is well.
         done(&run(&node, &["--remove"]));
         done(&run(&node, &["--update"]));
+
+        // It stays for who watches it, as a kubelet does, whatever it is called.
+        done(&run(&node, &[]));
+        events(Path::new(USUAL), || {
+            assert!(done(&run(&node, &["--remove"])).starts_with("removed: "));
+            assert_eq!(names(Path::new(USUAL)), [""; 0]);
+            assert!(Path::new(USUAL).exists());
+        });
     });
 }
 

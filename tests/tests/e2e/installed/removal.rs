@@ -86,6 +86,15 @@ fn a_purge_leaves_nothing_of_a_driver_that_had_to_stay() {
     // The kubelet's own directories.
     site.machine.sh("rm -r /usr/libexec/kubernetes");
     assert_only(&site, &before);
+
+    // They stay for who watches them, as a kubelet does, whatever it is called.
+    site.install();
+    remove(&site);
+    site.machine.sh(&format!(
+        "mkdir -p {PLUGINS} && systemd-run --path-property PathChanged={PLUGINS} true"
+    ));
+    purge(&site);
+    assert!(site.machine.has(PLUGINS), "it was watched");
 }
 
 /// Installs the package, and mounts a volume.
