@@ -116,7 +116,7 @@ fn update(places: &[PathBuf], from: &Path, report: &mut Report) {
 }
 
 fn remove(dir: &Path) -> Result<String, Problem> {
-    if !dir.exists() {
+    if dir.try_exists().is_ok_and(|there| !there) {
         // Whoever removed the directory has removed the driver with it.
         List::take_out(dir)?;
         return Ok(format!("nothing there: {}", dir.display()));

@@ -117,14 +117,14 @@ impl List {
             .map_err(|error| Problem::from_error("cannot write", Path::new(FILE), &error))
     }
 
-    /// Takes a place out, if it is there, and the list away with its last place.
+    /// Takes a place out under all its names, if it is there, and the list away with its last place.
     ///
     /// # Errors
     /// It cannot be written.
     pub fn take_out(gone: &Path) -> Result<(), Problem> {
         let _held = hold_list()?;
         let list = Self::read()?;
-        if !list.has(gone) {
+        if !list.places.iter().any(|it| is_same(it, gone)) {
             return Ok(());
         }
         let list = list.without(gone);
@@ -142,11 +142,17 @@ impl List {
         let kept: String = self
             .text
             .lines()
-            .filter(|line| !place(line.trim()).is_ok_and(|it| it == gone))
+            .filter(|line| !place(line.trim()).is_ok_and(|it| is_same(&it, gone)))
             .flat_map(|line| [line, "\n"])
             .collect();
         Self::parse(&kept)
     }
+}
+
+/// Whether two names are one place's: symbolic links may lead there.
+fn is_same(one: &Path, other: &Path) -> bool {
+    one == other
+        || matches!((one.canonicalize(), other.canonicalize()), (Ok(one), Ok(other)) if one == other)
 }
 
 /// Keeps other commands from changing the list: what one of them has added would be lost, or half of it

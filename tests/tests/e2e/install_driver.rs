@@ -424,6 +424,38 @@ fn a_file_system_that_is_full_read_only_or_noexec_is_named() {
 }
 
 #[test]
+fn a_place_is_taken_out_of_the_list_by_what_it_is() {
+    in_own_namespaces(|| {
+        let node = node();
+        let place = node.path("plugins");
+        let link = node.path("link");
+        symlink(&place, &link).unwrap();
+        let remove = |named: &Path| {
+            run(
+                &node,
+                &["--remove", "--plugin-dir", named.to_str().unwrap()],
+            )
+        };
+        for (one, other) in [(&link, &place), (&place, &link)] {
+            done(&run(&node, &["--plugin-dir", one.to_str().unwrap()]));
+            done(&remove(other));
+            assert!(!Path::new(LIST).exists(), "{}", one.display());
+        }
+        // One that cannot be looked at may have the driver.
+        let round = node.path("round");
+        symlink(&round, &round).unwrap();
+        fs::create_dir_all(Path::new(LIST).parent().unwrap()).unwrap();
+        fs::write(LIST, format!("{}\n", round.display())).unwrap();
+        refused(&remove(&round), 1, &["too many symbolic links"]);
+        assert!(Path::new(LIST).exists());
+        // One that is gone has none.
+        fs::remove_file(&round).unwrap();
+        assert!(done(&remove(&round)).starts_with("nothing there: "));
+        assert!(!Path::new(LIST).exists());
+    });
+}
+
+#[test]
 fn the_driver_stays_as_long_as_it_is_needed() {
     in_own_namespaces(|| {
         let node = node();
