@@ -80,10 +80,7 @@ fn places(named: Option<&Path>, report: &mut Report) -> Result<Vec<PathBuf>, Pro
 
 fn install(dir: &Path, wish: &InstallDriver) -> Result<String, Problem> {
     let program = Program::ours(&wish.from)?;
-    if dir == Path::new(DEFAULT_PLACE) {
-        driver::make_default()?;
-    }
-    let place = Place::open(dir)?;
+    let place = open_or_make(dir)?;
     let others = if wish.force {
         driver::volumes_of_others()
     } else {
@@ -101,13 +98,21 @@ fn install(dir: &Path, wish: &InstallDriver) -> Result<String, Problem> {
     Ok(line(&put, &place))
 }
 
+/// The default place is made where it is missing; any other is the kubelet's to be told of.
+fn open_or_make(dir: &Path) -> Result<Place, Problem> {
+    if dir == Path::new(DEFAULT_PLACE) {
+        driver::make_default()?;
+    }
+    Place::open(dir)
+}
+
 fn update(places: &[PathBuf], from: &Path, report: &mut Report) {
     let program = match Program::ours(from) {
         Ok(program) => program,
         Err(problem) => return report.take(Err(problem)),
     };
     for dir in places {
-        report.take(Place::open(dir).and_then(|place| {
+        report.take(open_or_make(dir).and_then(|place| {
             let put = place.install(&program, false)?;
             List::add(dir)?;
             Ok(line(&put, &place))

@@ -200,6 +200,12 @@ fn the_usual_place_is_made_and_taken_away_again() {
         assert!(done(&run(&node, &["--remove"])).starts_with("removed: "));
         assert!(!Path::new(LIST).parent().unwrap().exists());
         assert!(!Path::new("/usr/libexec/kubernetes").exists());
+        // Listed, it is made again, as when it went with the driver that a removal had to leave.
+        fs::create_dir(Path::new(LIST).parent().unwrap()).unwrap();
+        fs::write(LIST, format!("{USUAL}\n")).unwrap();
+        assert!(done(&run(&node, &["--update"])).starts_with("installed: "));
+        assert!(driver.exists());
+        done(&run(&node, &["--remove"]));
         // Nothing is left to do, and that is well.
         done(&run(&node, &["--remove"]));
         done(&run(&node, &["--update"]));
