@@ -45,10 +45,6 @@ impl Problem {
     /// What an error of the system comes to, with the next step where there is one.
     fn from_error(doing: &str, path: &Path, error: &io::Error) -> Self {
         let step = match error.kind() {
-            ErrorKind::ReadOnlyFilesystem => {
-                ": it is on a read-only file system. Start the kubelet with --volume-plugin-dir=DIR, a directory that \
-                 can be written, and run `vaulttmpfs install-driver --plugin-dir DIR`"
-            }
             ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
                 ": make room on its file system and run this again"
             }
@@ -56,6 +52,18 @@ impl Problem {
             _ => "",
         };
         Self::Failed(format!("{doing} {}: {error}{step}", path.display()))
+    }
+
+    /// The same of a plugin directory that is to get the driver: another one may do.
+    fn from_place(doing: &str, path: &Path, error: &io::Error) -> Self {
+        if error.kind() != ErrorKind::ReadOnlyFilesystem {
+            return Self::from_error(doing, path, error);
+        }
+        Self::Failed(format!(
+            "{doing} {}: {error}: start the kubelet with --volume-plugin-dir=DIR, a directory that can be written, and run \
+             `vaulttmpfs install-driver --plugin-dir DIR`",
+            path.display()
+        ))
     }
 }
 

@@ -282,7 +282,7 @@ impl Place {
             // What failed is what is said.
             let _ = throw_away(&new);
         }
-        put.map_err(|error| Problem::from_error("cannot put the driver into", &self.named, &error))
+        put.map_err(|error| Problem::from_place("cannot put the driver into", &self.named, &error))
     }
 
     fn make(new: &Path, program: &Program) -> io::Result<()> {
@@ -426,7 +426,7 @@ pub fn make_default() -> Result<(), Problem> {
             .recursive(true)
             .mode(MODE)
             .create(place)
-            .map_err(|error| Problem::from_error("cannot make", place, &error))
+            .map_err(|error| Problem::from_place("cannot make", place, &error))
     })
 }
 

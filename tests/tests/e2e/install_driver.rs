@@ -430,6 +430,36 @@ fn a_file_system_that_is_full_read_only_or_noexec_is_named() {
 }
 
 #[test]
+fn another_plugin_directory_is_advised_where_that_is_read_only_and_nowhere_else() {
+    in_own_namespaces(|| {
+        let node = node();
+        let place = node.path("plugins");
+        let dir = ["--plugin-dir", place.to_str().unwrap()];
+        // What is on a file system that is read-only meanwhile, and what is said then.
+        let read_only = |at: &Path, arguments: &[&str]| {
+            let bind = MsFlags::MS_BIND | MsFlags::MS_REC;
+            mount(Some(at), at, None::<&str>, bind, None::<&str>).unwrap();
+            let flags = MsFlags::MS_BIND | MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY;
+            mount(None::<&str>, at, None::<&str>, flags, None::<&str>).unwrap();
+            let said = run(&node, arguments);
+            nix::mount::umount(at).unwrap();
+            refused(&said, 1, &["Read-only file system"]);
+            said.errors.contains("--volume-plugin-dir")
+        };
+        assert!(read_only(&place, &dir));
+        assert!(!read_only(Path::new("/etc"), &dir), "the list");
+        done(&run(&node, &dir));
+        assert!(!read_only(&place, &["--remove"]));
+        fs::write(driver_in(&place), FOREIGN).unwrap();
+        let kept = Path::new("/var/lib");
+        assert!(
+            !read_only(kept, &["--force", dir[0], dir[1]]),
+            "what is kept"
+        );
+    });
+}
+
+#[test]
 fn a_place_is_taken_out_of_the_list_by_what_it_is() {
     in_own_namespaces(|| {
         let node = node();
