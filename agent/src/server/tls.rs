@@ -297,9 +297,13 @@ impl Tls {
     }
 
     fn read_files(&self, parts: &mut Parts) -> Result<(), String> {
-        let identity = self.read_own(parts);
-        let clients = self.read_clients(parts);
-        together([identity, clients, self.configure(parts)])
+        let (identity, cas) = (parts.identity.clone(), parts.file_cas.clone());
+        let read = [self.read_own(parts), self.read_clients(parts)];
+        let address = |identity: &Option<Arc<CertifiedKey>>| identity.as_ref().map(Arc::as_ptr);
+        let same = address(&parts.identity) == address(&identity) && parts.file_cas == cas;
+        // What cannot be used ends no connection.
+        let configured = if same { Ok(()) } else { self.configure(parts) };
+        together(read.into_iter().chain([configured]))
     }
 
     fn read_own(&self, parts: &mut Parts) -> Result<(), String> {
