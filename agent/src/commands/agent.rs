@@ -15,13 +15,16 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::UnixListener;
-use tokio::time::MissedTickBehavior;
+use tokio::time::{MissedTickBehavior, timeout};
 
 /// Changes of what is said to systemd are at least this far apart.
 const STATUS_PAUSE: Duration = Duration::from_secs(1);
 
 /// A bad setting or directory is looked at again at a call, but not more often than this.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
+
+/// Without a call it is looked at again after twice the pause before, up to this one.
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
 /// Runs the agent.
 #[must_use]
@@ -122,11 +125,14 @@ async fn work(locations: &Locations, agent: &Arc<Agent>) -> Infallible {
     }
 }
 
-/// Waits until the agent could be built. Looks whenever a call needed it: a call will come as long as
-/// anyone does.
+/// Waits until the agent could be built. Looks whenever a call needed it, and by itself: the tokens of
+/// pods that run want to be renewed though no call comes.
 async fn until_mended(locations: &Locations, agent: &Agent) {
+    let mut pause = LOOK_AGAIN;
     loop {
-        agent.missed.notified().await;
+        if timeout(pause, agent.missed.notified()).await.is_err() {
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        }
         if assemble(locations, &agent.metrics).is_ok() {
             return;
         }

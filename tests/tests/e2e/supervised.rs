@@ -182,6 +182,24 @@ fn what_kept_it_from_serving_is_looked_at_again_when_a_call_comes() {
 }
 
 #[test]
+fn what_kept_it_from_serving_is_looked_at_again_without_a_call() {
+    let mut lab = Lab::builder().supervised().start();
+    let _ = lab.mounted(&lab.options());
+    let (path, aside) = (lab.node.path("etc/ca.crt"), lab.node.path("etc/aside"));
+    fs::rename(&path, &aside).unwrap();
+    assert!(lab.agent.stop().success());
+    lab.agent.start();
+    lab.agent
+        .manager()
+        .hears("STATUS=not ready", &["VAULT_CACERT"]);
+    fs::rename(&aside, &path).unwrap();
+    let ended = eventually("its end", || lab.agent.process().ended());
+    assert!(ended.success(), "{ended:?}");
+    lab.agent.start();
+    lab.agent.manager().hears("STATUS=ready", &[]);
+}
+
+#[test]
 fn a_state_directory_that_is_anothers_is_waited_for() {
     let mut first = Lab::start();
     let mut settings = first.agent.settings.clone();
