@@ -148,6 +148,29 @@ impl Site {
         });
     }
 
+    #[track_caller]
+    fn wait_for_journal(&self, words: &str) {
+        eventually_within(SOON, &format!("{words:?} in the journal"), || {
+            self.machine.journal().contains(words).then_some(())
+        });
+    }
+
+    /// Waits until tokens are made by this one. The agent renews a token, or looks at it, before it takes it.
+    #[track_caller]
+    fn wait_until_used(&self, token: &str) {
+        eventually_within(SOON, "the agent to have the new token", || {
+            let volume = self.mount("probe");
+            self.unmount(&volume);
+            let log = self.vault.audit_log();
+            let makes = |entry: &Value| {
+                let path = entry["request"]["path"].as_str().unwrap_or_default();
+                path.starts_with("auth/token/create/")
+                    && entry["request"]["client_token"].as_str() == Some(token)
+            };
+            log.iter().any(makes).then_some(())
+        });
+    }
+
     /// What the agent tells systemd.
     fn says(&self) -> String {
         self.machine.property(AGENT, "StatusText")

@@ -10,7 +10,7 @@ fn bad_settings_replace_no_running_agent_and_mended_ones_do() {
 
     // A bad one is tried, named and not taken.
     site.write_settings(SETTINGS, &["VAULT_MAX_RETRIES=many"]);
-    wait_for_journal(&site, "VAULT_MAX_RETRIES");
+    site.wait_for_journal("VAULT_MAX_RETRIES");
     assert_eq!(site.main_pid(), first, "the running agent goes on");
     let volume = site.mount("web-0");
 
@@ -56,11 +56,4 @@ fn bad_settings_replace_no_running_agent_and_mended_ones_do() {
     // The first one ended unheard: the agent has found out by itself, and waited a minute.
     site.wait_for_living(0);
     assert_eq!(site.socket_since(), since, "the socket was made anew");
-}
-
-#[track_caller]
-fn wait_for_journal(site: &Site, words: &str) {
-    eventually_within(SOON, &format!("{words:?} in the journal"), || {
-        site.machine.journal().contains(words).then_some(())
-    });
 }

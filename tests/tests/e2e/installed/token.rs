@@ -1,8 +1,7 @@
 //! The generator token's file: replaced, truncated, deleted, encrypted.
 
-use super::{AGENT, SOON, Site, TOKEN};
+use super::{AGENT, Site, TOKEN};
 use serde_json::json;
-use vaulttmpfs_tests::eventually_within;
 
 #[test]
 fn a_token_is_taken_when_it_is_good_and_kept_when_its_file_is_not() {
@@ -13,9 +12,17 @@ fn a_token_is_taken_when_it_is_good_and_kept_when_its_file_is_not() {
     // Replaced: the running agent takes it, and needs the old one no more.
     let second = site.vault.root().make_generator_token();
     site.write_token(&second);
-    wait_until_used(&site, &second);
+    site.wait_until_used(&second);
     revoke(&site, &first);
     site.unmount(&site.mount("web-0"));
+
+    // One that Vault does not know: it is tried and not taken, until a good one comes.
+    site.write_token("s.nobodyHasEverMadeThisToken");
+    site.wait_for_journal("the token in use stays");
+    site.unmount(&site.mount("web-3"));
+    let third = site.vault.root().make_generator_token();
+    site.write_token(&third);
+    site.wait_until_used(&third);
 
     // Truncated, and deleted: what it has is kept.
     for change in ["truncate --size 0", "rm"] {
@@ -32,7 +39,7 @@ fn a_token_is_taken_when_it_is_good_and_kept_when_its_file_is_not() {
             .sh(&format!("{change} {TOKEN}; systemctl restart {AGENT}"));
         site.wait_for_status("not ready: no generator token");
         site.assert_no_mount(&["no generator token"]);
-        site.write_token(&second);
+        site.write_token(&third);
         site.wait_until_ready();
         site.unmount(&site.mount("web-2"));
         site.machine.sh(&format!("rm {TOKEN}"));
@@ -58,22 +65,6 @@ fn a_token_may_be_encrypted_on_the_disk() {
     site.unmount(&site.mount("web-0"));
     let secrets = site.vault.secrets();
     secrets.assert_absent("the encrypted credential", &site.machine.read(key));
-}
-
-/// The agent renews a token, or looks at it, before it takes it.
-#[track_caller]
-fn wait_until_used(site: &Site, token: &str) {
-    eventually_within(SOON, "the agent to have the new token", || {
-        let volume = site.mount("probe");
-        site.unmount(&volume);
-        let log = site.vault.audit_log();
-        let makes = |entry: &serde_json::Value| {
-            let path = entry["request"]["path"].as_str().unwrap_or_default();
-            path.starts_with("auth/token/create/")
-                && entry["request"]["client_token"].as_str() == Some(token)
-        };
-        log.iter().any(makes).then_some(())
-    });
 }
 
 fn revoke(site: &Site, token: &str) {
