@@ -1,7 +1,10 @@
 //! The generator token's file: replaced, truncated, deleted, encrypted.
 
-use super::{AGENT, Site, TOKEN};
+use super::{AGENT, SETTINGS, Site, TOKEN};
 use serde_json::json;
+
+const EXAMPLES: &str = "/usr/share/doc/vaulttmpfs/examples";
+const CERTIFICATE: &str = "/etc/vaulttmpfs/client.crt";
 
 #[test]
 fn a_token_is_taken_when_it_is_good_and_kept_when_its_file_is_not() {
@@ -49,22 +52,36 @@ fn a_token_is_taken_when_it_is_good_and_kept_when_its_file_is_not() {
 }
 
 #[test]
-fn a_token_may_be_encrypted_on_the_disk() {
+fn a_token_and_a_client_key_may_be_encrypted_on_the_disk() {
     let site = Site::installed();
-    let example = "/usr/share/doc/vaulttmpfs/examples/encrypted-token.conf";
-    let key = "/etc/credstore.encrypted/generator-token";
+    let client = site.vault.authority().client();
+    site.machine.write(CERTIFICATE, &client.certificate);
+    site.machine.write("/root/client.key", &client.key);
+    site.write_settings(SETTINGS, &[&format!("VAULT_CLIENT_CERT={CERTIFICATE}")]);
+    let store = "/etc/credstore.encrypted";
     site.machine.sh(&format!(
-        "mkdir -p -m 0700 /etc/credstore.encrypted /etc/systemd/system/{AGENT}.d
-         systemd-creds encrypt --name=generator-token --with-key=host {TOKEN} {key}
-         rm {TOKEN}
-         cp {example} /etc/systemd/system/{AGENT}.d/
-         systemctl daemon-reload
-         systemctl restart {AGENT}"
+        "mkdir -p -m 0700 {store}
+         systemd-creds encrypt --name=generator-token --with-key=host {TOKEN} {store}/generator-token
+         systemd-creds encrypt --name=client-key --with-key=host /root/client.key {store}/client-key
+         install -D -m 0400 /root/client.key /etc/vaulttmpfs/client.key
+         rm {TOKEN} /root/client.key"
     ));
-    site.wait_until_ready();
-    site.unmount(&site.mount("web-0"));
+    // Whatever the drop-in of the key is called, it counts beside that of the token.
+    for key in ["client-key.conf", "encrypted-client-key.conf"] {
+        site.machine.sh(&format!(
+            "rm -rf /etc/systemd/system/{AGENT}.d
+             mkdir /etc/systemd/system/{AGENT}.d
+             cp {EXAMPLES}/encrypted-token.conf {EXAMPLES}/{key} /etc/systemd/system/{AGENT}.d/
+             systemctl daemon-reload
+             systemctl restart {AGENT}"
+        ));
+        site.wait_until_ready();
+        site.unmount(&site.mount("web-0"));
+        site.machine.sh("rm -f /etc/vaulttmpfs/client.key");
+    }
     let secrets = site.vault.secrets();
-    secrets.assert_absent("the encrypted credential", &site.machine.read(key));
+    let encrypted = site.machine.read(&format!("{store}/generator-token"));
+    secrets.assert_absent("the encrypted credential", &encrypted);
 }
 
 fn revoke(site: &Site, token: &str) {
