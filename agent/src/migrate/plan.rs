@@ -14,6 +14,10 @@ use std::os::unix::fs::PermissionsExt;
 
 const HEAD: &str = "# Settings of the vaulttmpfs agent, as systemd reads them: NAME=VALUE. See README.md for all of them.\n";
 
+/// The service, and what notices a changed token.
+const AGENT: &str = "vaulttmpfs-agent.service";
+const WATCH: &str = "vaulttmpfs-reload.path";
+
 /// A file of settings, and what a person must know of it.
 pub struct Plan {
     /// The whole file. What was in it may be secret.
@@ -219,7 +223,7 @@ fn is_token(value: &str) -> bool {
 /// What has systemd hand a file over that is not for the agent's user to read.
 fn drop_in(credential: &str) -> String {
     format!(
-        "have systemd hand it over, with `systemctl edit vaulttmpfs-agent.service`: [Service], LoadCredential={credential}:FILE"
+        "have systemd hand it over, with `systemctl edit {AGENT}`: [Service], LoadCredential={credential}:FILE"
     )
 }
 
@@ -228,7 +232,9 @@ fn unreadable(setting: &Setting) -> Option<String> {
     let name = setting.name.as_str();
     if GENERATOR_TOKEN_PATH.names.contains(&name) {
         let drop_in = drop_in(GENERATOR_TOKEN_CREDENTIAL);
-        return Some(format!("{name} is another than the usual one: {drop_in}"));
+        return Some(format!(
+            "{name} is another than the usual one: {drop_in}; have it watched, with `systemctl edit {WATCH}`: [Path], PathChanged=FILE; then `systemctl restart {WATCH} {AGENT}`"
+        ));
     }
     [CA_FILE, CA_DIRECTORY, CLIENT_CERTIFICATE, POD_CACERT]
         .iter()
