@@ -21,6 +21,7 @@ pub mod exit;
 pub mod failure;
 pub mod files;
 pub mod guard;
+pub mod identity;
 pub mod interrupt;
 pub mod kubelet;
 pub mod line;

@@ -8,6 +8,7 @@ use super::{
     Settings, Variable, VaultSettings, read_ca,
 };
 use crate::files::VAULT_ADDR_FILE;
+use crate::identity;
 use std::ffi::OsString;
 use std::fmt;
 use std::fs::{self, File};
@@ -198,18 +199,37 @@ pub(super) fn identity_files<E: Environment>(
     files.0.zip(files.1)
 }
 
+/// Both are judged here, so that bad ones replace no agent that runs. A credential is not: systemd hands
+/// the next agent a new copy, which this one cannot see.
 fn client_certificate<E: Environment>(reader: &mut Reader<'_, E>) -> Option<(PathBuf, PathBuf)> {
-    let certificate = reader.value(&table::CLIENT_CERTIFICATE, readable_file);
-    if certificate.is_some()
-        && !reader.is_set(&table::CLIENT_KEY)
+    let certificate = reader.value(&table::CLIENT_CERTIFICATE, certificate_file);
+    if !reader.is_set(&table::CLIENT_KEY)
         && let Some(key) = credential(reader.env, table::CLIENT_KEY_CREDENTIAL)
         && fs::read(&key).is_ok_and(|text| !is_none(text.trim_ascii()))
     {
         return certificate.map(|certificate| (certificate, key));
     }
-    let key = reader.value(&table::CLIENT_KEY, readable_file);
+    let key = reader.value(&table::CLIENT_KEY, |text| {
+        key_file(text, certificate.as_deref())
+    });
     reader.together(&table::CLIENT_CERTIFICATE, &table::CLIENT_KEY);
     certificate.zip(key)
+}
+
+fn certificate_file(text: &str) -> Parsed<PathBuf> {
+    let path = readable_file(text)?;
+    identity::read_chain(&path)
+        .map(|_| path)
+        .map_err(|problem| format!("a certificate, but {problem}"))
+}
+
+/// The key of a certificate, where that one is good.
+fn key_file(text: &str, certificate: Option<&Path>) -> Parsed<PathBuf> {
+    let path = readable_file(text)?;
+    match certificate.map(|certificate| identity::read(certificate, &path)) {
+        Some(Err(problem)) => Err(format!("the certificate's key, but {problem}")),
+        _ => Ok(path),
+    }
 }
 
 /// A look at the file and no more: who uses a key reads it then.

@@ -36,6 +36,19 @@ vP8Z\n\
 pub(super) const KEY: &str =
     "-----BEGIN PRIVATE KEY-----\nc2VjcmV0IGtleSBtYXRlcmlhbA==\n-----END PRIVATE KEY-----\n";
 
+/// Files of a certificate and its key.
+fn identity(dir: &TempDir, name: &str) -> (String, String) {
+    let made = rcgen::generate_simple_self_signed([name.to_owned()]).unwrap();
+    (
+        file(dir, &format!("{name}.crt"), made.cert.pem()),
+        file(
+            dir,
+            &format!("{name}.key"),
+            made.signing_key.serialize_pem(),
+        ),
+    )
+}
+
 pub(super) fn with(variables: &[(&'static str, &str)]) -> Result<Settings, SettingErrors> {
     read(&environment(variables))
 }
@@ -116,7 +129,7 @@ fn an_empty_variable_is_none() {
 fn every_variable_together() {
     let dir = TempDir::new().unwrap();
     let (ca, pod_ca) = (file(&dir, "ca.pem", CA_1), file(&dir, "pod-ca.pem", CA_2));
-    let (cert, key) = (file(&dir, "cert.pem", CA_1), file(&dir, "key.pem", KEY));
+    let (cert, key) = identity(&dir, "client");
     let settings = with(&[
         ("VAULT_ADDR", "https://Vault.example.com:8200/base/"),
         ("VAULT_CACERT", &ca),
@@ -550,23 +563,99 @@ fn what_is_not_utf_8_is_named() {
 #[test]
 fn a_certificate_needs_its_key_and_a_key_its_certificate() {
     let dir = TempDir::new().unwrap();
-    let pem = file(&dir, "x.pem", CA_1);
+    let (certificate, key) = identity(&dir, "client");
     assert_eq!(
-        refusal(&[("BAO_CLIENT_CERT", &pem)]),
+        refusal(&[("BAO_CLIENT_CERT", &certificate)]),
         "VAULT_CLIENT_KEY: expected a value, since BAO_CLIENT_CERT has one"
     );
     assert_eq!(
-        refusal(&[("VAULT_CLIENT_KEY", &pem)]),
+        refusal(&[("VAULT_CLIENT_KEY", &key)]),
         "VAULT_CLIENT_CERT: expected a value, since VAULT_CLIENT_KEY has one"
     );
-    let mixed = with(&[("BAO_CLIENT_CERT", &pem), ("VAULT_CLIENT_KEY", &pem)]).unwrap();
+    let mixed = with(&[
+        ("BAO_CLIENT_CERT", &certificate),
+        ("VAULT_CLIENT_KEY", &key),
+    ])
+    .unwrap();
     assert!(mixed.vault.client_certificate.is_some());
+}
+
+#[test]
+fn a_certificate_and_a_key_that_vault_could_not_be_shown_are_bad_settings() {
+    let dir = TempDir::new().unwrap();
+    let (certificate, key) = identity(&dir, "client");
+    let (_, other) = identity(&dir, "other");
     let empty = file(&dir, "empty.pem", "");
-    let text = refusal(&[("VAULT_CLIENT_CERT", &pem), ("VAULT_CLIENT_KEY", &empty)]);
-    assert!(
-        text.ends_with("expected a file that is not empty"),
-        "{text}"
+    let torn = file(&dir, "torn.pem", &fs::read(&certificate).unwrap()[..200]);
+    let odd = file(&dir, "odd.pem", KEY);
+    for (certificate, key, bad, words) in [
+        (
+            &certificate,
+            &empty,
+            "VAULT_CLIENT_KEY",
+            "a file that is not empty",
+        ),
+        (
+            &torn,
+            &key,
+            "VAULT_CLIENT_CERT",
+            "holds no certificate in PEM form",
+        ),
+        (
+            &key,
+            &key,
+            "VAULT_CLIENT_CERT",
+            "holds no certificate in PEM form",
+        ),
+        (
+            &certificate,
+            &certificate,
+            "VAULT_CLIENT_KEY",
+            "holds no private key in PEM form",
+        ),
+        (
+            &certificate,
+            &odd,
+            "VAULT_CLIENT_KEY",
+            "hold a key of an unknown kind",
+        ),
+        (
+            &certificate,
+            &other,
+            "VAULT_CLIENT_KEY",
+            "do not belong together",
+        ),
+    ] {
+        let text = refusal(&[
+            ("VAULT_CLIENT_CERT", certificate),
+            ("VAULT_CLIENT_KEY", key),
+        ]);
+        assert!(text.starts_with(&format!("{bad}=")), "{text}");
+        assert!(text.ends_with(words), "{text}");
+    }
+}
+
+/// systemd gives the next agent a new copy of it.
+#[test]
+fn a_key_that_is_a_credential_is_not_judged_with_the_certificate() {
+    let dir = TempDir::new().unwrap();
+    let (certificate, _) = identity(&dir, "client");
+    let other = file(&dir, "client-key", KEY);
+    let directory = dir.path().to_str().unwrap();
+    let read = |certificate| {
+        with(&[
+            ("VAULT_CLIENT_CERT", certificate),
+            ("CREDENTIALS_DIRECTORY", directory),
+        ])
+    };
+    let files = read(&certificate).unwrap().vault.client_certificate;
+    assert_eq!(
+        files,
+        Some((certificate.as_str().into(), other.as_str().into()))
     );
+    let text = read(&other).unwrap_err().to_string();
+    assert!(text.starts_with("VAULT_CLIENT_CERT="), "{text}");
+    assert!(text.ends_with("holds no certificate in PEM form"), "{text}");
 }
 
 #[test]

@@ -9,11 +9,10 @@ use crate::metrics::{Metrics, Outcome};
 use crate::vault::pki::Certificate;
 use crate::vault::session::Turn;
 use crate::vault::{Session, VaultError};
-use crate::{clock, duration, timer};
+use crate::{clock, duration, identity, timer};
 use rustls::RootCertStore;
 use rustls::ServerConfig;
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, TrustAnchor};
+use rustls::pki_types::{CertificateDer, TrustAnchor};
 use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use std::collections::BTreeMap;
@@ -23,7 +22,6 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::Notify;
-use zeroize::Zeroizing;
 
 /// The first and the longest pause between two tries to get something from Vault.
 const PAUSES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
@@ -40,9 +38,6 @@ const CA_PAUSE: Duration = Duration::from_secs(10);
 
 /// A certificate is not renewed more often than this, however short its life.
 const SHORTEST_PAUSE: Duration = Duration::from_secs(2);
-
-/// The largest PEM file that is read, in bytes.
-const MAX_FILE: u64 = 1024 * 1024;
 
 /// The TLS of the metrics' address.
 pub(super) struct Tls {
@@ -265,7 +260,7 @@ impl Tls {
                 self.session.address()
             )));
         }
-        let identity = certified(issued.chain, &issued.key).map_err(|problem| {
+        let identity = identity::certified(issued.chain, &issued.key).map_err(|problem| {
             NoCertificate::Useless(format!("the certificate that Vault issued: {problem}"))
         })?;
         let mut parts = self.parts();
@@ -308,7 +303,9 @@ impl Tls {
 
     fn read_own(&self, parts: &mut Parts) -> Result<(), String> {
         if let Identity::Files { certificate, key } = &self.settings.identity {
-            parts.identity = Some(read_identity(certificate, key)?);
+            let identity = identity::read(certificate, key)
+                .map_err(|problem| format!("the metrics' certificate: {problem}"))?;
+            parts.identity = Some(identity);
         }
         Ok(())
     }
@@ -422,48 +419,6 @@ fn together(outcomes: impl IntoIterator<Item = Result<(), String>>) -> Result<()
         return Ok(());
     }
     Err(troubles.join("; "))
-}
-
-fn read_identity(certificate: &Path, key: &Path) -> Result<Arc<CertifiedKey>, String> {
-    let unusable = |why: &str| {
-        format!(
-            "{} and {}, for the metrics, {why}",
-            certificate.display(),
-            key.display()
-        )
-    };
-    let read = |path: &Path| {
-        crate::plain_file::read_named(path, MAX_FILE).map_err(|error| {
-            format!(
-                "{}, for the metrics, cannot be read: {error}",
-                path.display()
-            )
-        })
-    };
-    let no_pem = |_| unusable("are not a certificate and its key in PEM form");
-    let chain = CertificateDer::pem_slice_iter(&read(certificate)?)
-        .collect::<Result<Vec<_>, _>>()
-        .map_err(no_pem)?;
-    let key = PrivateKeyDer::from_pem_slice(&read(key)?).map_err(no_pem)?;
-    certified(chain, &Zeroizing::new(key)).map_err(|problem| unusable(&problem))
-}
-
-fn certified(
-    chain: Vec<CertificateDer<'static>>,
-    key: &PrivateKeyDer<'static>,
-) -> Result<Arc<CertifiedKey>, String> {
-    if chain.is_empty() {
-        return Err("hold no certificate".to_owned());
-    }
-    let key = rustls::crypto::ring::sign::any_supported_type(key)
-        .map_err(|_| "hold a key of an unknown kind".to_owned())?;
-    let certified = CertifiedKey::new(chain, key);
-    match certified.keys_match() {
-        Ok(()) | Err(rustls::Error::InconsistentKeys(rustls::InconsistentKeys::Unknown)) => {
-            Ok(Arc::new(certified))
-        }
-        Err(_) => Err("do not belong together".to_owned()),
-    }
 }
 
 fn stamp(path: &Path) -> Stamp {

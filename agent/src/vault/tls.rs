@@ -1,19 +1,18 @@
 //! TLS as the settings want it: whom to trust, and as whom to come.
 
 use crate::config::{self, VaultSettings};
+use crate::identity;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{Resumption, WantsClientCert};
 use rustls::crypto::CryptoProvider;
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::sign::SingleCertAndKey;
 use rustls::{
     ClientConfig, ConfigBuilder, DigitallySignedStruct, RootCertStore, SignatureScheme,
     WantsVerifier,
 };
 use std::fmt::Debug;
-use std::path::Path;
 use std::sync::Arc;
-use zeroize::Zeroizing;
 
 /// Servers whose sessions are remembered, to be taken up again: Vault, and some to redirect to.
 const SESSIONS: usize = 8;
@@ -62,20 +61,8 @@ fn complete(
     let mut configuration = match &settings.client_certificate {
         None => builder.with_no_client_auth(),
         Some((certificate, key)) => {
-            let unusable = || {
-                format!(
-                    "{} and {} are not a certificate and its key in PEM form",
-                    certificate.display(),
-                    key.display()
-                )
-            };
-            let certificates: Vec<_> = CertificateDer::pem_slice_iter(&read(certificate)?)
-                .collect::<Result<_, _>>()
-                .map_err(|_| unusable())?;
-            let key = PrivateKeyDer::from_pem_slice(&read(key)?).map_err(|_| unusable())?;
-            builder
-                .with_client_auth_cert(certificates, key)
-                .map_err(|_| unusable())?
+            let identity = SingleCertAndKey::from(identity::read(certificate, key)?);
+            builder.with_client_cert_resolver(Arc::new(identity))
         }
     };
     configuration.alpn_protocols = vec![b"http/1.1".to_vec()];
@@ -111,12 +98,6 @@ pub(super) fn trusted_certificates(
         }
         None => Ok(rustls_native_certs::load_native_certs().certs),
     }
-}
-
-fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, String> {
-    std::fs::read(path)
-        .map(Zeroizing::new)
-        .map_err(|error| format!("{} cannot be read: {error}", path.display()))
 }
 
 /// What a server shows, and what for.
