@@ -5,13 +5,24 @@ use crate::config::env_file;
 use crate::kubelet;
 use crate::plain_file;
 use crate::unit::Unit;
+use glob::{MatchOptions, glob_with};
 use serde::Deserialize;
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// The largest file of variables that is read, in bytes.
 const MAX_FILE: u64 = 1024 * 1024;
+
+/// So many files are looked at for one pattern.
+const MOST_MATCHES: usize = 100;
+
+/// As a shell matches names, and glob(7).
+const MATCHING: MatchOptions = MatchOptions {
+    case_sensitive: true,
+    require_literal_separator: true,
+    require_literal_leading_dot: true,
+};
 
 /// The kubelet's unit.
 const KUBELET: Unit = Unit("kubelet.service");
@@ -26,6 +37,10 @@ pub struct Setting {
     /// Where it was found.
     pub source: String,
 }
+
+/// A file of variables as a unit names it, and whether it may be missing.
+#[derive(Deserialize)]
+struct Named(String, bool);
 
 /// All that was found.
 #[derive(Debug, Default)]
@@ -81,8 +96,6 @@ impl Sources {
     /// Files count before what stands in the unit, the last file most. False: without systemd, or
     /// without such a unit, there is nothing to look at.
     fn unit(&mut self, unit: Unit) -> bool {
-        #[derive(Deserialize)]
-        struct Named(String, bool);
         match unit.is_there() {
             Ok(true) => {}
             Ok(false) => return false,
@@ -92,12 +105,7 @@ impl Sources {
             }
         }
         match unit.property::<Vec<Named>>("Service", "EnvironmentFiles") {
-            Ok(files) => {
-                for Named(path, may_be_missing) in files.into_iter().rev() {
-                    let source = format!("{path} of {}", unit.0);
-                    self.file(Path::new(&path), may_be_missing, source);
-                }
-            }
+            Ok(files) => self.files(&files, unit.0),
             Err(error) => self.trouble.push(error),
         }
         match unit.property::<Vec<String>>("Service", "Environment") {
@@ -111,6 +119,22 @@ impl Sources {
             Err(error) => self.trouble.push(error),
         }
         true
+    }
+
+    fn files(&mut self, files: &[Named], unit: &str) {
+        for Named(pattern, may_be_missing) in files.iter().rev() {
+            let mut paths = matching(pattern);
+            if paths.len() > MOST_MATCHES {
+                self.trouble.push(format!(
+                    "{pattern} of {unit}: more than {MOST_MATCHES} files, the others are not looked at"
+                ));
+                paths.truncate(MOST_MATCHES);
+            }
+            for path in paths.iter().rev() {
+                let source = format!("{} of {unit}", path.display());
+                self.file(path, *may_be_missing, source);
+            }
+        }
     }
 
     fn file(&mut self, path: &Path, may_be_missing: bool, source: String) {
@@ -139,5 +163,66 @@ impl Sources {
             }
         }
         self.seen.push(source);
+    }
+}
+
+/// The files that `EnvironmentFile=` names by wildcards, sorted, and one more than are looked at; the name as it is
+/// where there are none, for what is said of a file that is missing.
+fn matching(pattern: &str) -> Vec<PathBuf> {
+    let found = glob_with(pattern, MATCHING).into_iter().flatten();
+    let mut paths: Vec<PathBuf> = found.flatten().take(MOST_MATCHES + 1).collect();
+    if paths.is_empty() {
+        paths.push(pattern.into());
+    }
+    paths
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    fn of(patterns: &[(&str, bool)]) -> (Vec<String>, Vec<String>) {
+        let named = patterns
+            .iter()
+            .map(|(name, may)| Named((*name).to_owned(), *may));
+        let mut sources = Sources::default();
+        sources.files(&named.collect::<Vec<_>>(), "kubelet.service");
+        let values = sources.settings.iter();
+        let values = values.map(|it| it.value.clone().into_string().unwrap());
+        (values.collect(), sources.trouble)
+    }
+
+    #[test]
+    fn files_are_named_by_wildcards_and_the_last_counts_first() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = |name: &str| directory.path().join(name).to_str().unwrap().to_owned();
+        for name in ["a.conf", "b.conf", "c.other", ".d.conf"] {
+            fs::write(path(name), format!("VAULT_ADDR={name}\n")).unwrap();
+        }
+        let (values, trouble) = of(&[(&path("c.other"), false), (&path("*.conf"), false)]);
+        assert_eq!(values, ["b.conf", "a.conf", "c.other"]);
+        assert_eq!(trouble, [""; 0]);
+        assert_eq!(of(&[(&path("[ab].conf"), false)]).0, ["b.conf", "a.conf"]);
+        // What matches nothing is missing, as a file by its own name is.
+        for name in ["*.none", "none", "[a.conf"] {
+            assert_eq!(of(&[(&path(name), true)]), (Vec::new(), Vec::new()));
+            let (values, trouble) = of(&[(&path(name), false)]);
+            assert!(values.is_empty(), "{values:?}");
+            assert!(trouble[0].starts_with(&path(name)), "{trouble:?}");
+        }
+    }
+
+    #[test]
+    fn a_pattern_of_many_files_is_bounded_and_that_is_said() {
+        let directory = tempfile::tempdir().unwrap();
+        for number in 0..=MOST_MATCHES {
+            let path = directory.path().join(format!("{number:03}"));
+            fs::write(path, "VAULT_ADDR=x\n").unwrap();
+        }
+        let pattern = directory.path().join("*").to_str().unwrap().to_owned();
+        let (values, trouble) = of(&[(&pattern, true)]);
+        assert_eq!(values.len(), MOST_MATCHES);
+        assert!(trouble[0].contains("more than"), "{trouble:?}");
     }
 }

@@ -7,6 +7,7 @@ const UNIT: &str = "\
 ExecStart=/usr/bin/sleep infinity
 Environment=VAULT_ADDR=https://unit.example.com:8200 HOME=/root
 EnvironmentFile=-/etc/default/kubelet
+EnvironmentFile=/etc/default/kubelet.d/*.conf
 ";
 
 const DROP_IN: &str = "\
@@ -23,6 +24,10 @@ fn the_settings_of_the_kubelets_unit_are_taken_over() {
     machine.write("/etc/systemd/system/kubelet.service", UNIT);
     machine.write("/etc/systemd/system/kubelet.service.d/vault.conf", DROP_IN);
     machine.write("/etc/default/kubelet", "VAULT_WRAP_TTL='90s'\n");
+    for name in ["10-first", "20-last"] {
+        let file = format!("/etc/default/kubelet.d/{name}.conf");
+        machine.write(&file, &format!("VAULTTMPFS_TOKEN_FILENAME={name}\n"));
+    }
     machine.sh("systemctl daemon-reload");
     let said = machine.sh("vaulttmpfs migrate --write 2>&1 || true");
     let settings = machine.read(SETTINGS);
@@ -30,6 +35,7 @@ fn the_settings_of_the_kubelets_unit_are_taken_over() {
         "VAULT_ADDR=https://unit.example.com:8200",
         "VAULTTMPFS_ROLE_NAME=from-drop-in",
         "VAULT_WRAP_TTL=90s",
+        "VAULTTMPFS_TOKEN_FILENAME=20-last",
     ] {
         let there = settings
             .lines()
