@@ -1,7 +1,8 @@
 //! systemd's files of variables (`EnvironmentFile=`, systemd.exec(5)).
 
 /// The variables that systemd reads from such a file, in order; lines that are none are passed over, as
-/// systemd does it.
+/// systemd does it. A comment ends with its line, as in a shell and in systemd from 254 on: an older one
+/// takes the line after a comment that ends in a backslash for a part of it.
 pub(crate) fn parse(text: &[u8]) -> Vec<(String, Vec<u8>)> {
     let mut parser = Parser::default();
     for byte in text {
@@ -24,7 +25,6 @@ enum State {
     DoubleQuoted,
     DoubleQuotedEscape,
     Comment,
-    CommentEscape,
 }
 
 #[derive(Default)]
@@ -50,7 +50,7 @@ impl Parser {
                     State::Name
                 }
             },
-            State::Name if newline => State::BeforeName,
+            State::Name | State::Comment if newline => State::BeforeName,
             State::Name if byte == b'=' => {
                 self.value.clear();
                 self.solid = 0;
@@ -94,9 +94,7 @@ impl Parser {
                     self.push(byte, State::DoubleQuoted)
                 }
             },
-            State::Comment if byte == b'\\' => State::CommentEscape,
-            State::Comment if newline => State::BeforeName,
-            State::Comment | State::CommentEscape => State::Comment,
+            State::Comment => State::Comment,
         };
     }
 
@@ -108,10 +106,7 @@ impl Parser {
 
     /// A value has ended, by its line or by the file.
     fn end(&mut self) {
-        let in_value = !matches!(
-            self.state,
-            State::BeforeName | State::Name | State::Comment | State::CommentEscape
-        );
+        let in_value = !matches!(self.state, State::BeforeName | State::Name | State::Comment);
         if !in_value {
             return;
         }
@@ -166,7 +161,7 @@ mod tests {
             ("A=\"b\nc\"", "b\nc"),
             ("A=\\ b", " b"),
             ("A='b' \"c\" d ", "bcd"),
-            ("# A=x\\\nA=y\nA=b", "b"),
+            ("# B=x\\\nA=b", "b"),
             ("; A=x\n\nA=b\n", "b"),
             ("A\nA=b", "b"),
             ("A=\"open", "open"),
