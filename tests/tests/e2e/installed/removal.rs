@@ -114,7 +114,7 @@ fn purge(site: &Site) -> String {
 }
 
 /// The files before the package comes, with the directories that an administrator and a kubelet make.
-fn before(site: &Site) -> BTreeSet<String> {
+pub(super) fn before(site: &Site) -> BTreeSet<String> {
     site.machine
         .sh("mkdir -p /etc/kubernetes /var/lib/kubelet/pods");
     files(&site.machine)
@@ -122,16 +122,16 @@ fn before(site: &Site) -> BTreeSet<String> {
 
 /// The files are those again, once the administrator's own are away, and the pod's directory.
 #[track_caller]
-fn assert_only(site: &Site, before: &BTreeSet<String>) {
+pub(super) fn assert_only(site: &Site, before: &BTreeSet<String>) {
     site.machine.sh(&format!(
         "rm {}; rm -rf /var/lib/kubelet/pods/*",
         super::TOKEN
     ));
     let after = files(&site.machine);
     let left: Vec<_> = after.difference(before).collect();
-    assert!(left.is_empty(), "left by a purge: {left:#?}");
+    assert!(left.is_empty(), "left: {left:#?}");
     let gone: Vec<_> = before.difference(&after).collect();
-    assert!(gone.is_empty(), "taken by a purge: {gone:#?}");
+    assert!(gone.is_empty(), "taken away: {gone:#?}");
 }
 
 /// Runs the command that the removal named.
@@ -160,12 +160,13 @@ fn command_in(said: &str, after: &str) -> String {
 }
 
 /// Every file of the machine's disk, but those that are rewritten all the time by others, and what
-/// Debian keeps of users that once were.
+/// Debian keeps of users that once were, and rpm of packages.
 fn files(machine: &Machine) -> BTreeSet<String> {
     let places = "/etc /usr /opt /var/lib /root /srv /home /run/vaulttmpfs /run/systemd/system";
     let list = machine.sh(&format!(
         "find {places} -xdev -not -path '/var/lib/apt/*' -not -path '/var/lib/dpkg/*' \\
-             -not -path '/var/lib/systemd/*' -not -name '*-' -not -name '*.deb' 2>/dev/null || true"
+             -not -path '/var/lib/systemd/*' -not -name '*-' -not -name '*.deb' \\
+             -not -name '*.rpm' -not -path '*/.rpmdb*' -not -path '/var/lib/rpm*' 2>/dev/null || true"
     ));
     list.lines().map(str::to_owned).collect()
 }

@@ -1,9 +1,10 @@
 //! The other family's package, with its scripts, in a machine that has rpm beside its own packages.
 
+use super::removal::{assert_only, before};
 use super::{AGENT, AGENTS_SOCKET, DRIVER, PLACE, Site, assert_same};
 use std::path::Path;
 use std::process::Command;
-use vaulttmpfs_tests::{cargo_generate_rpm, outside_cargo, package, package_files};
+use vaulttmpfs_tests::{cargo_generate_rpm, outside_cargo, package, package_files, readme};
 
 const PACKAGE: &str = "/root/vaulttmpfs.rpm";
 const SETTINGS: &str = "/etc/sysconfig/vaulttmpfs";
@@ -11,6 +12,11 @@ const SETTINGS: &str = "/etc/sysconfig/vaulttmpfs";
 #[test]
 fn an_rpm_installs_upgrades_and_erases() {
     let site = Site::bare();
+    // That family's systems have these.
+    site.machine.sh(
+        "mkdir -p /etc/sysconfig /usr/libexec /usr/share/fish/vendor_completions.d /usr/share/zsh/site-functions",
+    );
+    let before = before(&site);
     site.machine.copy_in(&package("rpm"), PACKAGE);
     rpm(&site, "--install", PACKAGE);
     assert_files(&site);
@@ -72,6 +78,24 @@ fn an_rpm_installs_upgrades_and_erases() {
         site.machine.has(&format!("{SETTINGS}.rpmsave")),
         "an administrator's settings"
     );
+
+    // What `migrate` and a driver that had to stay leave goes with README's command.
+    site.machine.sh(&format!(
+        "touch {SETTINGS}.before-migrate; mkdir -p /etc/vaulttmpfs && touch /etc/vaulttmpfs/driver-dirs"
+    ));
+    site.machine.sh(&erasing_command());
+    assert_only(&site, &before);
+}
+
+/// What README.md has that family run after an erasure, in the table's last column.
+fn erasing_command() -> String {
+    let readme = readme();
+    let row = readme
+        .lines()
+        .find(|line| line.starts_with("| remove settings and state, too |"))
+        .expect("the row");
+    let command = row.rsplit('`').nth(1).expect("a command");
+    command.to_owned()
 }
 
 #[track_caller]
