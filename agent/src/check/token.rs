@@ -133,8 +133,13 @@ fn judge(group: &mut Group<'_>, token: &Generator) {
         group.warning(warning);
     }
     if findings == Findings::default() {
+        let period = if token.role.is_empty() {
+            "a period of".to_owned()
+        } else {
+            format!("by the token role `{}` a period of", token.role)
+        };
         group.ok(format!(
-            "it is an orphan with the policies {}, has {} left and a period of {}, and survives an outage of {}",
+            "it is an orphan with the policies {}, has {} left and {period} {}, and survives an outage of {}",
             token.policies.join(", "),
             to_go(seconds(token.ttl)),
             to_go(seconds(token.period)),

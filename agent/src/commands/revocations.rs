@@ -41,7 +41,7 @@ fn done(wish: Revocations, answer: &[u8]) -> String {
         }
         (Revocations::Release, 0) => "revocations go on".to_owned(),
         (Revocations::Release, many) => format!(
-            "revocations go on, in a minute also those of {many} volumes that the mount table does not show"
+            "revocations go on; {many} volumes that the mount table does not show are given up"
         ),
     }
 }

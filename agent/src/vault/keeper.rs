@@ -154,9 +154,14 @@ impl Session {
         })
     }
 
-    /// A session with a token that must be able to create tokens.
+    /// A session with a token that must be able to create tokens. One that lacks a right is no good: a
+    /// token that has served is kept in mind, since it may be given the right back.
     pub(super) async fn candidate(&self, token: SecretString) -> Result<Live, Failure> {
-        let live = self.try_token(token).await?;
+        let tried = self.try_token(token).await;
+        let live = tried.map_err(|failure| match failure.reason {
+            Reason::VaultRefused => Failure::new(Reason::GeneratorToken, failure.message),
+            _ => failure,
+        })?;
         self.may_create(&live).await?;
         Ok(live)
     }
@@ -186,7 +191,7 @@ impl Session {
     async fn not_looked_up(&self, live: &Live, error: &VaultError) -> Failure {
         if error.is_denied() && self.is_known(live).await {
             return Failure::new(
-                Reason::GeneratorToken,
+                Reason::VaultRefused,
                 format!(
                     "Vault at {} knows the generator token, but does not let it look itself up ({error}): make it with the policy `default`, or add to its policy: path \"auth/token/lookup-self\" {{ capabilities = [\"read\"] }}",
                     self.address()
@@ -197,12 +202,12 @@ impl Session {
     }
 
     /// Whether Vault knows a token that may not look itself up: then it may read its role still, or hears
-    /// that there is none.
+    /// that there is none. An answer that says nothing of the token is no reason to give it up.
     pub(super) async fn is_known(&self, live: &Live) -> bool {
         let headers = self.headers(live);
         match live.transport.role(&self.needs.role, &headers).await {
             Ok(_) => true,
-            Err(error) => error.is_not_found(),
+            Err(error) => !error.is_denied(),
         }
     }
 

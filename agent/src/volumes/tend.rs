@@ -21,6 +21,8 @@ const HURRY_PAUSE: Duration = Duration::from_secs(600);
 /// What a call means for a volume, beyond success.
 enum Outcome {
     Done,
+    /// It is too late for it.
+    Missed,
     /// There was nothing to do any more, or it may not be done now.
     Withdrawn,
     /// Vault does not know the accessor.
@@ -97,20 +99,18 @@ impl Volumes {
             wrapping.filter(|wrapping| wrapping.ends > Moment::now())
         };
         if self.of(id, in_time).is_none() {
-            return Outcome::Done;
+            return Outcome::Missed;
         }
         let Some(turn) = session.turn().await else {
             return Outcome::Withdrawn;
         };
         let Some(wrapping) = self.of(id, in_time) else {
-            return Outcome::Done;
+            return Outcome::Missed;
         };
         let unwrapped = match turn.lookup(wrapping.accessor.secret()).await {
             Ok(_) => false,
             Err(error) => match outcome(&error, session) {
                 Outcome::Gone => true,
-                // The session says once which right is missing.
-                _ if error.is_denied() => return Outcome::Done,
                 failed => return failed,
             },
         };
@@ -142,7 +142,7 @@ impl Volumes {
                 Outcome::Never(why) => {
                     tracing::warn!(volume = %id, "Vault will not revoke its token: {why}");
                 }
-                later @ (Outcome::Later(_) | Outcome::Withdrawn) => return later,
+                later @ (Outcome::Later(_) | Outcome::Withdrawn | Outcome::Missed) => return later,
             }
             self.change(id, |record| record.owed.retain(|owed| *owed != debt));
         }
@@ -226,7 +226,7 @@ impl Volumes {
 
     fn count(&self, id: VolumeId, task: Task, outcome: &Outcome) {
         let (outcome, why) = match outcome {
-            Outcome::Withdrawn => return,
+            Outcome::Withdrawn | Outcome::Missed => return,
             Outcome::Done => (metrics::Outcome::Done, None),
             Outcome::Gone => (
                 metrics::Outcome::Lost,
@@ -266,7 +266,10 @@ impl Known {
                 if failures > 0 {
                     tracing::info!(%volume, "{name}: {} done after {failures} failed tries", word(task));
                 }
-                self.progress.looked |= task == Task::LookUnwrapped;
+            }
+            (_, Outcome::Missed) => {
+                self.progress.succeeded(task);
+                self.progress.looked = true;
             }
             (Task::LookUnwrapped, Outcome::Never(why)) => {
                 tracing::warn!(%volume, "{name}: {} failed for good: {why}", word(task));

@@ -4,7 +4,8 @@ use serde_json::json;
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
-/// No answer is held longer: a test that releases none fails, and does not hang.
+/// No answer is held longer: a test that releases none does not hang, and fails where its agent waits no longer
+/// for Vault than it does by default.
 const LONGEST_HOLD: Duration = Duration::from_secs(100);
 
 /// What is wrong.

@@ -71,7 +71,10 @@ fn two_mounts_of_one_directory_make_one_volume() {
 
 #[test]
 fn a_slow_mount_holds_up_no_other() {
-    let lab = Lab::builder().proxied().start();
+    let lab = Lab::builder()
+        .proxied()
+        .set("VAULT_CLIENT_TIMEOUT", "90s")
+        .start();
     lab.proxy().order(1, CREATE, Fault::held());
     let slow = lab.kubelet.volume(&Pod::new("slow-0"), "vault");
     let quick = lab.kubelet.volume(&Pod::new("quick-0"), "vault");

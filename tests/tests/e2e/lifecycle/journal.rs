@@ -203,7 +203,10 @@ fn an_agent_killed_on_a_full_disk() {
 /// that nobody will get is ended at once.
 #[test]
 fn a_record_that_cannot_be_written_once_vault_has_answered() {
-    let mut lab = Lab::builder().proxied().start();
+    let mut lab = Lab::builder()
+        .proxied()
+        .set("VAULT_CLIENT_TIMEOUT", "90s")
+        .start();
     let living = mounted(&lab, "living-0", &lab.options());
     wait_until_seen(&lab, &living);
     let of_the_living = Accessors::of(&lab, &living);
