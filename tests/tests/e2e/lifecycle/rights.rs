@@ -163,7 +163,7 @@ fn no_right_to_look_up() {
     eventually_within(SOON, "three periods", || {
         (age(&lab, &accessor).expect("renewed all the same") >= 36).then_some(())
     });
-    assert_eq!(lab.proxy().count(LOOK_UP), 1, "it is not repeated");
+    assert!(lab.proxy().count(LOOK_UP) < 5, "and not for ever");
     // Vault's refusal says nothing of the volume.
     assert!(!lab.agent.log().contains("failed for good"));
 }
