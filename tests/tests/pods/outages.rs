@@ -43,11 +43,9 @@ fn pods_start_though_the_agent_is_killed() {
         let period = json!({ "period": PERIOD });
         let lab = Lab::builder().vault_on_disk().applications(&period);
         let mut cluster = Cluster::start_with(lab);
-        let pods = timed("the agent is killed", || {
-            agent_is_killed_while_pods_start(&mut cluster)
+        timed("the agent is killed", || {
+            agent_is_killed_while_pods_start(&mut cluster);
         });
-        timed("all are gone", || cluster.end(&Vec::from_iter(&pods)));
-        assert_eq!(cluster.lab.living(), 0);
     });
 }
 
@@ -73,7 +71,7 @@ fn agent_is_down(cluster: &mut Cluster) -> RealPod {
     pod
 }
 
-fn agent_is_killed_while_pods_start(cluster: &mut Cluster) -> Vec<RealPod> {
+fn agent_is_killed_while_pods_start(cluster: &mut Cluster) {
     let seed = u64::from(std::process::id());
     println!("seed {seed}");
     let mut numbers = Numbers::from_seed(seed);
@@ -112,7 +110,6 @@ fn agent_is_killed_while_pods_start(cluster: &mut Cluster) -> Vec<RealPod> {
     let left: Vec<_> = known.iter().filter(|it| !live.contains(*it)).collect();
     println!("{} tokens of killed agents' attempts", left.len());
     assert!(left.iter().all(|accessor| revoked.contains(*accessor)));
-    pods
 }
 
 /// The tokens made so far that are in the journal: whatever becomes of the agent, the next one knows.
