@@ -508,7 +508,7 @@ where
 }
 
 /// A lifetime that Vault names, in seconds. No sum with it overflows, whatever answered there.
-pub(super) fn lifetime(seconds: u64) -> Duration {
+fn lifetime(seconds: u64) -> Duration {
     Duration::from_secs(seconds).min(crate::duration::LONGEST)
 }
 

@@ -1,6 +1,6 @@
 //! Vault as a command asks it by itself, without a session: each call by the token that it is given.
 
-use super::calls::{Health, Renewal, Role, data, lifetime};
+use super::calls::{Health, Renewal, Role, data};
 use super::error::VaultError;
 use super::plain::Plain;
 use super::session::PAUSES;
@@ -56,8 +56,6 @@ pub struct NewGenerator<'a> {
 pub struct Given {
     /// The token.
     pub token: SecretString,
-    /// How long it lives, unless it is renewed.
-    pub ttl: Duration,
     /// What Vault has to say about it.
     pub warnings: Vec<String>,
 }
@@ -322,8 +320,6 @@ impl Given {
         #[derive(Deserialize)]
         struct Auth {
             client_token: SecretString,
-            #[serde(default)]
-            lease_duration: u64,
             mfa_requirement: Option<Value>,
         }
         let answer: Answer = serde_json::from_slice(body)
@@ -342,7 +338,6 @@ impl Given {
         }
         Ok(Self {
             token: auth.client_token,
-            ttl: lifetime(auth.lease_duration),
             warnings: answer.warnings.unwrap_or_default(),
         })
     }

@@ -281,7 +281,6 @@ fn text(record: &Record) -> io::Result<Zeroizing<Vec<u8>>> {
 /// Brings changes to the disk, those that came within [`BATCH`] at once.
 fn sync(directory: &Path, changes: &Receiver<VolumeId>, busy_since: &AtomicU64) {
     while let Ok(first) = changes.recv() {
-        busy_since.store(clock::boottime_ms().max(1), Ordering::Relaxed);
         std::thread::sleep(BATCH);
         let batch: BTreeSet<VolumeId> = std::iter::once(first).chain(changes.try_iter()).collect();
         let files = batch.iter().map(|id| directory.join(id.to_string()));
